@@ -1,0 +1,52 @@
+"""The optimiser: one parameter group per group of the method, with its own rate and decay."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from espnet_plugin.groups import GROUPS, group_of, is_fixed
+
+
+def build_optimizer(
+    model: torch.nn.Module,
+    optim_class: type[torch.optim.Optimizer],
+    optim_conf: Mapping[str, Any],
+    group_lr: Mapping[str, float] | None = None,
+    group_weight_decay: Mapping[str, float] | None = None,
+) -> torch.optim.Optimizer:
+    """Build an optimiser whose groups are those of `groups.py`, each with its parameters' names.
+
+    Args:
+        model: A model whose parameters are those of a Whisper module, under any known prefix.
+        optim_class: A torch optimiser class.
+        optim_conf: Its options, the same for every group.
+        group_lr: Learning rates of single groups, in place of `optim_conf["lr"]`.
+        group_weight_decay: Weight decays of single groups.
+
+    Returns:
+        The optimiser; the encoder's sinusoids are in no group, since they never train.
+
+    Raises:
+        ValueError: If a rate or decay is given for an unknown group.
+    """
+    overrides = {"lr": group_lr or {}, "weight_decay": group_weight_decay or {}}
+    for option, by_group in overrides.items():
+        if unknown := sorted(set(by_group) - set(GROUPS)):
+            raise ValueError(
+                f"group_{option}: unknown parameter group '{unknown[0]}'; "
+                f"the groups are {', '.join(GROUPS)}"
+            )
+    members: dict[str, list[tuple[str, torch.nn.Parameter]]] = {group: [] for group in GROUPS}
+    for name, parameter in model.named_parameters():
+        if is_fixed(name):
+            parameter.requires_grad_(False)
+        else:
+            members[group_of(name)].append((name, parameter))
+    groups = [
+        {"name": group, "params": named}
+        | {option: float(by[group]) for option, by in overrides.items() if group in by}
+        for group, named in members.items()
+        if named
+    ]
+    return optim_class(groups, **optim_conf)

@@ -1,0 +1,264 @@
+"""Forward passes over a transformers Whisper module that respect lengths and use a cache.
+
+transformers' own forward attends to padding (its encoder insists on 3 000 frames and takes no
+mask, its decoder ignores the encoder's mask), so a result would depend on the batch. The layers
+and weights are transformers'; only the order in which they are called is written here.
+
+Shapes: B batch, L tokens, T encoder positions (frames / 2), D model width, H heads.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+MEMORIES = ("zero", "skip")
+
+
+def load_whisper(model_dir: str | Path) -> torch.nn.Module:
+    """Load the encoder and decoder of a Hugging Face Whisper directory, strictly, in float32.
+
+    The output projection is the token embedding (tied) and is not a module of its own.
+
+    Raises:
+        FileNotFoundError: If the directory or its files are missing.
+        ValueError: If a tensor is missing, surplus or of another shape.
+    """
+    from transformers import WhisperConfig
+    from transformers.models.whisper.modeling_whisper import WhisperModel
+
+    from espnet_plugin.checkpoint import load_state
+
+    directory = Path(model_dir)
+    if not (directory / "config.json").is_file():
+        raise FileNotFoundError(
+            f"{directory} is not a Hugging Face model directory (no config.json): "
+            "espnet_plugin.bin.import_model makes one (recipe stage 5)"
+        )
+    config = WhisperConfig.from_pretrained(directory)
+    if config.encoder_layerdrop or config.decoder_layerdrop:
+        raise ValueError(f"{directory}/config.json: layerdrop is not supported, set it to 0")
+    if not config.tie_word_embeddings:
+        raise ValueError(f"{directory}/config.json: an untied output projection is not supported")
+    with torch.device("meta"):
+        model = WhisperModel(config)
+    state = {
+        name.removeprefix("model."): tensor.float()
+        for name, tensor in load_state(directory).items()
+        if name != "proj_out.weight"
+    }
+    check_state(dict(model.named_parameters()), state, str(directory))
+    model.load_state_dict(state, strict=True, assign=True)
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    model.encoder.embed_positions.requires_grad_(False)
+    return model
+
+
+def check_state(expected: dict[str, Any], state: dict[str, torch.Tensor], where: str) -> None:
+    """Check names and shapes of a state dict.
+
+    Raises:
+        ValueError: Naming the first missing, surplus or misshapen tensor.
+    """
+    for name, tensor in expected.items():
+        if name not in state:
+            raise ValueError(f"{where}: the tensor {name} is missing")
+        if state[name].shape != tensor.shape:
+            raise ValueError(
+                f"{where}: {name} has the shape {tuple(state[name].shape)}, "
+                f"config.json asks for {tuple(tensor.shape)}"
+            )
+    if surplus := sorted(set(state) - set(expected)):
+        raise ValueError(f"{where}: surplus tensor {surplus[0]}")
+
+
+@dataclass
+class Cache:
+    """Keys and values of one decoding: `(B, H, L or T, D / H)` per layer.
+
+    Attributes:
+        memory_mask: `(B, 1, 1, T)` bool, True where attended; None where nothing is padded.
+        cross: Per layer, keys and values of the encoder's output.
+        own: Per layer, keys and values of the tokens so far.
+        length: Tokens so far.
+    """
+
+    memory_mask: torch.Tensor | None
+    cross: list[tuple[torch.Tensor, torch.Tensor]]
+    own: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
+    length: int = 0
+
+    def select(self, rows: torch.Tensor, cross: bool = True) -> None:
+        """Keep or repeat rows: `(new B,)` long; without `cross`, only the tokens' part."""
+        self.own = [(k.index_select(0, rows), v.index_select(0, rows)) for k, v in self.own]
+        if cross:
+            self.cross = [(k.index_select(0, rows), v.index_select(0, rows)) for k, v in self.cross]
+            if self.memory_mask is not None:
+                self.memory_mask = self.memory_mask.index_select(0, rows)
+
+
+def _heads(attention: Any, x: torch.Tensor) -> torch.Tensor:
+    return x.view(*x.shape[:2], -1, attention.head_dim).transpose(1, 2)
+
+
+def _keys_values(attention: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return _heads(attention, attention.k_proj(x)), _heads(attention, attention.v_proj(x))
+
+
+def _attend(
+    attention: Any,
+    x: torch.Tensor,
+    keys_values: tuple[torch.Tensor, torch.Tensor],
+    mask: torch.Tensor | None = None,
+    causal: bool = False,
+) -> torch.Tensor:
+    # The query is scaled before the product, as transformers does: the rounding is the same.
+    query = _heads(attention, attention.q_proj(x) * attention.scaling)
+    out = F.scaled_dot_product_attention(
+        query,
+        *keys_values,
+        attn_mask=mask,
+        dropout_p=attention.dropout if attention.training else 0.0,
+        is_causal=causal,
+        scale=1.0,
+    )
+    return attention.out_proj(out.transpose(1, 2).reshape(x.shape))
+
+
+def _drop(layer: Any, x: torch.Tensor) -> torch.Tensor:
+    return F.dropout(x, layer.dropout, layer.training) if layer.dropout else x
+
+
+def _feed_forward(layer: Any, x: torch.Tensor) -> torch.Tensor:
+    hidden = layer.activation_fn(layer.fc1(layer.final_layer_norm(x)))
+    if layer.activation_dropout:
+        hidden = F.dropout(hidden, layer.activation_dropout, layer.training)
+    return x + _drop(layer, layer.fc2(hidden))
+
+
+def length_mask(lengths: torch.Tensor, longest: int) -> torch.Tensor | None:
+    """Return `(B, 1, 1, longest)` bool, True inside each length; None if nothing is padded."""
+    if int(lengths.min()) >= longest:
+        return None
+    inside = torch.arange(longest, device=lengths.device) < lengths[:, None]
+    return inside[:, None, None, :]
+
+
+def encode(
+    whisper: Any, features: torch.Tensor, frames: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Run the encoder; an utterance's output does not depend on its batch.
+
+    Args:
+        whisper: A transformers `WhisperModel`.
+        features: `(B, mel, frames)` float, zero beyond each utterance's `frames`.
+        frames: `(B,)` long, frames to be attended.
+
+    Returns:
+        `(B, T, D)` float with T = ceil(frames / 2), and `(B,)` long lengths in T.
+    """
+    encoder = whisper.encoder
+    x = F.gelu(encoder.conv1(features))
+    if (mask := length_mask(frames, x.shape[-1])) is not None:
+        x = x * mask[:, 0]  # what the next convolution sees past the end is its zero padding
+    x = F.gelu(encoder.conv2(x)).transpose(1, 2)
+    lengths = torch.div(frames + 1, 2, rounding_mode="floor")
+    x = x + encoder.embed_positions.weight[: x.shape[1]]
+    x = _drop(encoder, x)
+    mask = length_mask(lengths, x.shape[1])
+    for layer in encoder.layers:
+        y = layer.self_attn_layer_norm(x)
+        y = _attend(layer.self_attn, y, _keys_values(layer.self_attn, y), mask)
+        x = _feed_forward(layer, x + _drop(layer, y))
+    return encoder.layer_norm(x), lengths
+
+
+def start_cache(whisper: Any, memory: torch.Tensor, lengths: torch.Tensor) -> Cache:
+    """Project an encoder output `(B, T, D)` once, for decoding token by token."""
+    cross = [_keys_values(layer.encoder_attn, memory) for layer in whisper.decoder.layers]
+    return Cache(length_mask(lengths, memory.shape[1]), cross)
+
+
+def decode(
+    whisper: Any,
+    tokens: torch.Tensor,
+    memory: torch.Tensor | str,
+    lengths: torch.Tensor | None = None,
+    cache: Cache | None = None,
+) -> torch.Tensor:
+    """Run the decoder over tokens.
+
+    Padding is on the right, so causality keeps it away from what comes before.
+
+    Args:
+        whisper: A transformers `WhisperModel`.
+        tokens: `(B, L)` long; with a cache, the tokens that are new since the last call.
+        memory: The encoder's output `(B, T, D)`; or `zero`: an encoder output of zeros (paper
+            III-B-1, x = 0), exact whatever its length; or `skip`: no cross-attention at all, a
+            documented approximation. Ignored with a cache, which holds the memory's projection.
+        lengths: `(B,)` long, lengths of the memory; None if nothing is padded.
+        cache: Extended in place.
+
+    Returns:
+        States after the last layer norm, `(B, L, D)`; `logits` turns them into scores.
+    """
+    decoder = whisper.decoder
+    past = cache.length if cache is not None else 0
+    x = decoder.embed_tokens(tokens) * decoder.embed_scale
+    x = x + decoder.embed_positions.weight[past : past + tokens.shape[1]]
+    x = _drop(decoder, x)
+    memory_mask = None
+    if cache is not None:
+        memory_mask = cache.memory_mask
+    elif not isinstance(memory, str) and lengths is not None:
+        memory_mask = length_mask(lengths, memory.shape[1])
+    for index, layer in enumerate(decoder.layers):
+        y = layer.self_attn_layer_norm(x)
+        own = _keys_values(layer.self_attn, y)
+        if cache is not None:
+            if past:
+                own = tuple(  # type: ignore[assignment]
+                    torch.cat((old, new), 2) for old, new in zip(cache.own[index], own, strict=True)
+                )
+                cache.own[index] = own
+            else:
+                cache.own.append(own)
+        mask = None
+        if past and y.shape[1] > 1:
+            length = y.shape[1]
+            mask = torch.ones(length, past + length, dtype=torch.bool, device=y.device).tril(past)
+        y = _attend(layer.self_attn, y, own, mask, causal=not past)
+        x = x + _drop(layer, y)
+        if cache is not None:
+            x = x + _cross(layer, x, cache.cross[index], memory_mask)
+        elif not isinstance(memory, str):
+            x = x + _cross(layer, x, _keys_values(layer.encoder_attn, memory), memory_mask)
+        elif memory == "zero":
+            # k_proj has no bias: all keys of x = 0 are 0, attention is uniform, each value is
+            # v_proj's bias, and their mean is that bias whatever the query and the length.
+            attention = layer.encoder_attn
+            x = x + _drop(layer, attention.out_proj(attention.v_proj.bias))
+        elif memory != "skip":
+            raise ValueError(f"memory is {' or '.join(MEMORIES)} or a tensor, got '{memory}'")
+        x = _feed_forward(layer, x)
+    if cache is not None:
+        cache.length = past + tokens.shape[1]
+    return decoder.layer_norm(x)
+
+
+def _cross(
+    layer: Any,
+    x: torch.Tensor,
+    keys_values: tuple[torch.Tensor, torch.Tensor],
+    mask: torch.Tensor | None,
+) -> torch.Tensor:
+    y = layer.encoder_attn_layer_norm(x)
+    return _drop(layer, _attend(layer.encoder_attn, y, keys_values, mask))
+
+
+def logits(whisper: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """Scores over the vocabulary: `(..., D)` to `(..., vocabulary)`, by the tied embedding."""
+    return F.linear(hidden, whisper.decoder.embed_tokens.weight)
