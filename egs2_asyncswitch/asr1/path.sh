@@ -1,0 +1,28 @@
+# shellcheck shell=bash
+# The environment of the recipe's scripts, which source this file: the checkout, Python, sclite, threads, encodings.
+
+root=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+
+# --python, else the checkout's .venv, else the active environment's.
+if [ -z "${python:-}" ]; then
+    if [ -x "$root/.venv/bin/python" ]; then
+        python=$root/.venv/bin/python
+    else
+        python=$(command -v python3 || echo python3)
+    fi
+fi
+
+export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+export PYTHONUNBUFFERED=1
+export PYTHONIOENCODING=UTF-8
+export LC_ALL=C  # the order that Kaldi's files are sorted in
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)}"
+export TOKENIZERS_PARALLELISM=false  # the tokenizers' threads do not survive the forks of data loaders
+
+# Debian puts sclite off the PATH.
+if ! command -v sclite >/dev/null; then
+    for dir in /usr/lib/sctk/bin /usr/local/sctk/bin /opt/sctk/bin; do
+        if [ -x "$dir/sclite" ]; then PATH=$dir:$PATH; fi
+    done
+    unset dir
+fi
