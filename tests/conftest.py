@@ -1,0 +1,38 @@
+"""Fixtures shared by all tests. Models are imported inside: many tests need no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One tiny random Whisper directory for the whole session: read it, never write into it."""
+    from tests.fixtures.tiny_whisper import build_tiny_whisper
+
+    return build_tiny_whisper(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_whisper_v3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with large-v3's 128 mel bins and 51 866 tokens."""
+    from tests.fixtures.tiny_whisper import build_tiny_whisper
+
+    return build_tiny_whisper(
+        tmp_path_factory.mktemp("models") / "tiny_v3", n_mels=128, vocab_size=51866
+    )
+
+
+@pytest.fixture
+def make_whisper(tmp_path: Path) -> Callable[..., Path]:
+    """Build tiny Whisper directories of one's own: ``make_whisper("name", seed=1)``."""
+
+    from tests.fixtures.tiny_whisper import build_tiny_whisper
+
+    def make(name: str = "model", **options: int) -> Path:
+        return build_tiny_whisper(tmp_path / name, **options)
+
+    return make
