@@ -21,7 +21,7 @@ read_declarations() {
             "# end of options"*) return ;;
             [a-z]*=*) if $inside; then
                 option_names+=("${line%%=*}")
-                case $line in *"  # "*) option_help+=("${line##*"  # "}") ;; *) option_help+=("") ;; esac
+                case $line in *" # "*) option_help+=("${line##*" # "}") ;; *) option_help+=("") ;; esac
             fi ;;
         esac
     done <"$1"
@@ -82,7 +82,7 @@ check_value() {
 }
 
 print_help() {
-    local i name
+    local i name line
     # the comment at the head of the script, then the options
     while IFS= read -r line; do
         case $line in "#!"*) ;; "#"*) line=${line#"#"}; echo "${line# }" ;; *) break ;; esac

@@ -1,0 +1,288 @@
+#!/usr/bin/env bash
+# AsyncSwitch: adapt Whisper to code-switched speech in three stages (arXiv 2506.14190), from corpora to error rates.
+#
+#   ./asyncswitch.sh --stage 1 --stop_stage 13 --source openai/whisper-large-v3 --train_set train --valid_set valid \
+#       --test_sets "test_cs test_ms test_en" --ngpu 1
+#
+# run.sh calls it for real corpora and large-v3, run_demo.sh for the demo. Every stage can be run again: it takes up
+# what is unfinished, and says which stage makes what it misses. Paths are relative to this folder.
+#
+#    1 data        corpora -> data/<set>/ and data/text/
+#    2 synthetic   speed perturbation; text lines mixed from phrases
+#    3 format      data/<set>/ -> dump/raw/<set>/: checked, 16 kHz, one channel
+#    4 filter      drop training utterances that are too short, too long or empty
+#    5 import      the base model -> exp/init/ (the demo adapts it acoustically first)
+#    6 text store  data/text/ -> dump/text/: tokens, memory-mapped
+#    7 statistics  hours, languages, lengths
+#    8 adapt_text  stage 1 of the method: the decoder, on text without audio
+#    9 adapt_align stage 2: cross-attention, on paired speech
+#   10 adapt_full  stage 3: everything, on paired speech; and the ablations
+#   11 merge       ratio * adapted + (1 - ratio) * original -> exp/merge_<ratio>/
+#   12 decode      every system on every set -> exp/<system>/decode_<tag>/<set>/
+#   13 score       exp/RESULTS.md, exp/results.json, exp/images/
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+# options
+stage=1                       # the first stage to run
+stop_stage=13                 # the last stage to run
+ngpu=1                        # GPUs for training and decoding; 0 is the CPU
+nj=0                          # processes for preparing data; 0 is one a processor
+python=                       # the Python to use; empty: that of .venv, else python3
+seed=0                        # of everything random
+expdir=exp                    # where models and results go
+dumpdir=dump                  # where formatted data goes
+datadir=data                  # where prepared data is
+data_script=local/data.sh     # stage 1 runs this, with --datadir; stage 1 is the only one that knows corpora
+source=openai/whisper-large-v3  # the base model: hub id, model directory, OpenAI .pt, CTranslate2 directory, or demo
+train_set=train               # paired speech for stages 2 and 3 of the method
+valid_set=valid               # validation of the same, and the set that the merge ratio is chosen on
+test_sets=                    # sets to report, separated by spaces
+acoustic_train_set=           # speech to adapt the base model on before everything else; empty: not at all
+acoustic_valid_set=           # validation of the same
+text_train=                   # unpaired text, JSON lines; empty: DATADIR/text/train.jsonl
+text_valid=                   # validation of the same; empty: DATADIR/text/valid.jsonl
+mix_input=                    # text to widen by phrase mixing into text_train; empty: text_train is there already
+mix_phrases=                  # bilingual phrase list for it
+mix_lines=20000               # how many lines to make
+speed_perturb_factors=        # e.g. "0.9 1.0 1.1": train on TRAIN_SET_sp; empty: not at all
+lang_tokens="cs:ms ms:ms en:en" # language of an utterance or line -> Whisper's language token
+text_style=as_is              # casing and punctuation of the training text: as_is, or spoken (normalised)
+pad_train=30s                 # audio in training: 30s is Whisper's own; batch is as long as needed, masked, cheaper
+pad_decode=30s                # the same in decoding
+acoustic_config=conf/demo/train_acoustic.yaml # optimiser and data of the acoustic adaptation
+train_text_config=conf/train_text.yaml        # of stage 1 of the method
+train_align_config=conf/train_align.yaml      # of stage 2
+train_full_config=conf/train_full.yaml        # of stage 3
+ablations="direct_full text_full align_full"  # systems that leave stages out; empty: none
+merge_ratios="0.2 0.4 0.6 0.8" # share of the adapted model; adapt_full and direct_full are merged
+systems=                      # systems to decode and score; empty: all that the stages before make
+decode_tag=greedy             # name of this decoding
+decode_batch=16               # utterances decoded together
+report_args=                  # more options for the report, e.g. what it requires
+stage_seconds=                # seconds that stages 1 to 13 took somewhere, to estimate the time left; empty: no estimate
+# end of options
+. local/parse_options.sh "$@"
+. ./path.sh
+. ./cmd.sh
+
+fail() {
+    echo "asyncswitch.sh: error: $*" >&2
+    exit 2
+}
+
+# need STAGE FILE...: these have to be there, and STAGE makes them.
+need() {
+    local maker=$1 file
+    shift
+    for file in "$@"; do
+        [ -s "$file" ] || fail "$file is missing or empty; stage $maker makes it (--stage $maker)"
+    done
+}
+
+# need_sets STAGE FOLDER SETS: the same for sets of speech.
+need_sets() {
+    local set
+    for set in $3; do need "$1" "$2/$set"/{wav.scp,text,utt2spk,utt2lang}; done
+}
+
+# need_models SYSTEMS: the same for model directories.
+need_models() {
+    local system maker
+    for system in $1; do
+        case $system in
+            whisper_base | init) maker=5 ;;
+            adapt_text) maker=8 ;;
+            adapt_align | align_only) maker=9 ;;
+            adapt_full | direct_full | text_full | align_full) maker=10 ;;
+            merge_* | direct_merge_*) maker=11 ;;
+            *) fail "no system is called $system; there are whisper_base, init, adapt_text, adapt_align, adapt_full," \
+                "direct_full, text_full, align_only, align_full, merge_<ratio> and direct_merge_<ratio>" ;;
+        esac
+        need $maker "$expdir/$system/config.json"
+    done
+}
+
+has_word() { case " $1 " in *" $2 "*) return 0 ;; *) return 1 ;; esac; }
+
+# words LIST...: all words, one space between.
+# shellcheck disable=SC2048,SC2086
+words() { echo $*; }
+
+# plugin MODULE option...: a command of the package, here.  job NAME MODULE option...: one that cmd.sh may send away.
+plugin() { "$python" -m "espnet_plugin.bin.$1" "${@:2}"; }
+job() { run_job "$ngpu" "$expdir/logs/$1.log" "$python" -m "espnet_plugin.bin.$2" "${@:3}"; }
+
+clock() { printf '%d:%02d' $(($1 / 60)) $(($1 % 60)); }
+
+# begin NUMBER TITLE: true, with a heading, if this stage is to run. Where stage_seconds says how long the stages took
+# somewhere, the heading estimates the time left from how long those so far took here.
+current=0 began=0 planned=0 taken=0
+begin() {
+    local number=0 seconds left=0
+    ((stage <= $1 && $1 <= stop_stage)) || return 1
+    for seconds in $stage_seconds; do
+        number=$((number + 1))
+        # a stage that found its work done says nothing about the machine
+        if ((number == current && 5 * (SECONDS - began) > seconds)); then
+            planned=$((planned + seconds)) taken=$((taken + SECONDS - began))
+        fi
+        if ((number >= $1 && number <= stop_stage)); then left=$((left + seconds)); fi
+    done
+    # a minute of the planned speed is mixed in, so that the first short stages do not decide
+    left=$((left * (taken + 60) / (planned + 60)))
+    current=$1 began=$SECONDS
+    echo "===== $(clock $SECONDS)  stage $1: $2$( ((left == 0)) || echo "  (about $(clock $left) left)")"
+}
+
+train_systems() {
+    job "$1" train_systems --systems "$2" --expdir "$expdir" --dumpdir "$dumpdir" \
+        --train_set "$train_set" --valid_set "$valid_set" \
+        --acoustic_train_set "$acoustic_train_set" --acoustic_valid_set "$acoustic_valid_set" \
+        --text_store "$dumpdir/text/train" --valid_text_store "$dumpdir/text/valid" \
+        --acoustic_config "$acoustic_config" --text_config "$train_text_config" \
+        --align_config "$train_align_config" --full_config "$train_full_config" \
+        --lang_tokens "$lang_tokens" --text_style "$text_style" --pad "$pad_train" --ngpu "$ngpu" --seed "$seed"
+}
+
+# ---- what follows from the options, and what no stage can do without
+((stage <= stop_stage)) || fail "--stage $stage comes after --stop_stage $stop_stage"
+((stop_stage <= 13)) || fail "stages 14 (export) and 15 (upload) are not there yet; --stop_stage is at most 13"
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null ||
+    fail "$python does not run as Python 3.12 or newer; make env builds .venv, or give --python"
+if ((stop_stage == 13)) && ! command -v sclite >/dev/null; then
+    fail "sclite, which stage 13 scores with, is not on the PATH; make env installs it (Debian: apt-get install sctk)"
+fi
+[ -n "$train_set" ] || fail "--train_set is empty"
+[ -n "$valid_set" ] || fail "--valid_set is empty"
+if ((stop_stage >= 12)) && [ -z "$test_sets" ]; then fail "--test_sets is empty: stages 12 and 13 have nothing to do"; fi
+if [ -n "$acoustic_train_set" ] && [ -z "$acoustic_valid_set" ]; then fail "--acoustic_train_set needs --acoustic_valid_set"; fi
+
+text_train=${text_train:-$datadir/text/train.jsonl}
+text_valid=${text_valid:-$datadir/text/valid.jsonl}
+prepared_train=$train_set  # what stage 1 makes; what training uses may be its perturbed copies
+if [ -n "$speed_perturb_factors" ]; then train_set=${train_set}_sp; fi
+acoustic_sets=$(words "$acoustic_train_set" "$acoustic_valid_set")
+prepared_sets=$(words "$prepared_train" "$valid_set" "$acoustic_sets" "$test_sets")
+training_sets=$(words "$train_set" "$valid_set" "$acoustic_sets")
+decoded_sets=$(words "$valid_set" "$test_sets")
+read -ra report_args <<<"$report_args"
+if [ -z "$systems" ]; then
+    systems="init adapt_text adapt_align adapt_full"
+    if [ -n "$acoustic_train_set" ]; then systems="whisper_base $systems"; fi
+    if has_word "$ablations" align_full; then systems="$systems align_only"; fi
+    systems=$(words "$systems" "$ablations")
+    for ratio in $merge_ratios; do systems="$systems merge_$ratio"; done
+    if has_word "$ablations" direct_full; then
+        for ratio in $merge_ratios; do systems="$systems direct_merge_$ratio"; done
+    fi
+fi
+
+# ---- the stages
+if begin 1 "data: corpora -> $datadir"; then
+    "$data_script" --datadir "$datadir" --sets "$prepared_sets"
+fi
+
+if begin 2 "synthetic data"; then
+    if [ -n "$mix_input" ]; then
+        need 1 "$mix_input"
+        plugin synth_data mix --input "$mix_input" --phrases "$mix_phrases" --output "$text_train" \
+            --lines "$mix_lines" --seed "$seed"
+    fi
+    if [ -n "$speed_perturb_factors" ]; then
+        need_sets 1 "$datadir" "$prepared_train"
+        plugin synth_data speed --input "$datadir/$prepared_train" --output "$datadir/$train_set" \
+            --factors "$speed_perturb_factors"
+    fi
+    [ -n "$mix_input$speed_perturb_factors" ] || echo "nothing to make: neither --mix_input nor --speed_perturb_factors"
+fi
+
+if begin 3 "format: $datadir -> $dumpdir/raw"; then
+    need_sets 1 "$datadir" "$prepared_sets"
+    need_sets 2 "$datadir" "$train_set"
+    plugin prepare_data format --sets "$training_sets $test_sets" --datadir "$datadir" --dumpdir "$dumpdir/raw" --nj "$nj"
+fi
+
+if begin 4 "filter the training sets (test sets stay whole)"; then
+    need_sets 3 "$dumpdir/raw" "$training_sets"
+    plugin prepare_data filter --sets "$training_sets" --dumpdir "$dumpdir/raw"
+fi
+
+if begin 5 "import $source -> $expdir/init"; then
+    if [ -z "$acoustic_train_set" ]; then
+        plugin import_model --source "$source" --output "$expdir/init"
+    else
+        plugin import_model --source "$source" --output "$expdir/whisper_base"
+        need_sets 3 "$dumpdir/raw" "$acoustic_sets"
+        train_systems init "init"
+    fi
+fi
+
+if begin 6 "text store: $text_train -> $dumpdir/text"; then
+    need_models init
+    need 2 "$text_train"
+    need 1 "$text_valid"
+    for part in train valid; do
+        if [ $part = train ]; then input=$text_train; else input=$text_valid; fi
+        plugin text_corpus prepare --input "$input" --output "$dumpdir/text/$part" --model "$expdir/init" \
+            --lang_tokens "$lang_tokens" --text_style "$text_style"
+    done
+fi
+
+if begin 7 "statistics"; then
+    need_models init
+    need_sets 3 "$dumpdir/raw" "$training_sets $test_sets"
+    plugin prepare_data stats --sets "$training_sets $test_sets" --dumpdir "$dumpdir/raw" --model "$expdir/init" \
+        --output "$expdir/stats"
+    plugin text_corpus stats --store "$dumpdir/text/train"
+fi
+
+if begin 8 "adapt_text: the decoder, on text alone"; then
+    need_models init
+    for part in train valid; do
+        [ -d "$dumpdir/text/$part" ] || fail "$dumpdir/text/$part is missing; stage 6 makes it (--stage 6)"
+    done
+    train_systems adapt_text "adapt_text"
+fi
+
+if begin 9 "adapt_align: cross-attention, on paired speech"; then
+    need_models "init adapt_text"
+    need_sets 3 "$dumpdir/raw" "$train_set $valid_set"
+    train_systems adapt_align "adapt_align$(has_word "$ablations" align_full && echo " align_only")"
+fi
+
+if begin 10 "adapt_full: everything, on paired speech${ablations:+; ablations $ablations}"; then
+    need_models "init adapt_text adapt_align"
+    if has_word "$ablations" align_full; then need_models align_only; fi
+    need_sets 3 "$dumpdir/raw" "$train_set $valid_set"
+    train_systems adapt_full "$(words adapt_full "$ablations")"
+fi
+
+if begin 11 "merge with init at $merge_ratios"; then
+    need_models "init adapt_full"
+    plugin merge --base "$expdir/init" --tuned "$expdir/adapt_full" --ratios "${merge_ratios// /,}" \
+        --output_prefix "$expdir/merge_"
+    if has_word "$ablations" direct_full; then
+        need_models direct_full
+        plugin merge --base "$expdir/init" --tuned "$expdir/direct_full" --ratios "${merge_ratios// /,}" \
+            --output_prefix "$expdir/direct_merge_"
+    fi
+fi
+
+if begin 12 "decode $decoded_sets"; then
+    need_models "$systems"
+    need_sets 3 "$dumpdir/raw" "$decoded_sets"
+    job decode decode --expdir "$expdir" --systems "$systems" --sets "$decoded_sets" --dumpdir "$dumpdir/raw" \
+        --tag "$decode_tag" --batch_size "$decode_batch" --pad "$pad_decode" --lang_tokens "$lang_tokens"
+fi
+
+if begin 13 "score and report"; then
+    need_sets 3 "$dumpdir/raw" "$decoded_sets"
+    for system in $systems; do
+        for set in $decoded_sets; do need 12 "$expdir/$system/decode_$decode_tag/$set/text"; done
+    done
+    plugin report --expdir "$expdir" --dumpdir "$dumpdir/raw" --systems "$systems" --sets "$decoded_sets" \
+        --tag "$decode_tag" ${report_args[@]+"${report_args[@]}"}
+fi
+
+echo "===== $(clock $SECONDS)  done: stages $stage to $stop_stage"

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# The demo: Whisper base learns Malay-English code-switching in three stages on two CPU cores. `make demo` runs it.
+#
+#   ./run_demo.sh                                       # all stages, exp/RESULTS.md at the end
+#   ./run_demo.sh --stage 11                            # merge, decode and score again
+#   ./run_demo.sh --expdir exp/seed_1 --seed 1          # another seed
+#
+# The speech is espeak-ng's. What this miniature shows and what it cannot show stands in README.md.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+case " $* " in *" --help "* | *" -h "*) ./asyncswitch.sh --help; exit 0 ;; esac
+. ./path.sh
+for program in espeak-ng sclite; do
+    if ! command -v $program >/dev/null; then
+        echo "run_demo.sh: error: $program is missing; make env installs it, or says how" >&2
+        exit 2
+    fi
+done
+expdir=exp previous=
+for argument in "$@"; do
+    if [ "$previous" = --expdir ]; then expdir=$argument; fi
+    case $argument in --expdir=*) expdir=${argument#*=} ;; esac
+    previous=$argument
+done
+mkdir -p exp
+touch exp/.demo  # make clean may remove what a demo made
+
+# Watched: at the end stand the time and the most memory that all processes held together.
+"$python" -m espnet_plugin.bin.watch --max_gb 8 --output "$expdir/resources.json" -- ./asyncswitch.sh \
+    --ngpu 0 \
+    --source demo \
+    --data_script local/prepare_demo.sh \
+    --train_set train_paired \
+    --valid_set valid_paired \
+    --test_sets "test_cs test_ms test_en test_es" \
+    --acoustic_train_set train_acoustic \
+    --acoustic_valid_set valid_acoustic \
+    --mix_input data/text/hand.jsonl \
+    --mix_phrases local/demo/phrases.tsv \
+    --mix_lines 20000 \
+    --lang_tokens "cs:ms ms:ms en:en es:es" \
+    --pad_train batch \
+    --pad_decode batch \
+    --acoustic_config conf/demo/train_acoustic.yaml \
+    --train_text_config conf/demo/train_text.yaml \
+    --train_align_config conf/demo/train_align.yaml \
+    --train_full_config conf/demo/train_full.yaml \
+    --ablations "direct_full text_full align_full" \
+    --merge_ratios "0.2 0.4 0.6 0.8" \
+    --stage_seconds "60 5 10 5 180 10 15 150 60 240 20 150 40" \
+    "$@"
