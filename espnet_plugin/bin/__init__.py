@@ -1,0 +1,1 @@
+"""Command lines, one a module: thin, with the logic elsewhere."""

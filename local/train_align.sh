@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Train stage 2 of the method: cross-attention alone, on paired speech.
+#
+#   local/train_align.sh                               # on one GPU
+#   local/train_align.sh --ngpu 0                      # on the CPU
+#   local/train_align.sh --ngpu 4 -- --max_epoch 3     # on four; what follows -- goes to ESPnet's trainer
+#
+# In egs2_asyncswitch/asr1 this runs
+#
+#   python -m espnet_plugin.bin.asr_train --config conf/train_align.yaml --adaptation_stage adapt_align \
+#       --init_dir exp/adapt_text --train_data dump/raw/train_paired --valid_data dump/raw/valid_paired \
+#       --output_dir exp/adapt_align --ngpu 1 --seed 0
+#
+# Run it again after an interruption: it goes on from the last checkpoint.
+set -euo pipefail
+here=$(cd -P "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cd "$here/../egs2_asyncswitch/asr1"
+
+# options
+init_dir=exp/adapt_text        # where the stage starts (recipe stage 8 makes it)
+train=dump/raw/train_paired    # paired speech (recipe stage 3 makes it)
+valid=dump/raw/valid_paired    # the same for validation
+output_dir=exp/adapt_align     # where the adapted model goes
+config=conf/train_align.yaml   # optimiser, data, epochs
+expdir=exp                     # its logs/ gets the log
+ngpu=1                         # GPUs; 0 is the CPU
+seed=0                         # of everything random
+python=                        # the Python to use; empty: that of .venv, else python3
+# end of options
+. "$here/parse_options.sh" "$@"
+. ./path.sh
+. ./cmd.sh
+. "$here/train_stage.sh"
+
+require "$init_dir/config.json" "recipe stage 8 makes it (./asyncswitch.sh --stage 8)"
+require "$train" "recipe stage 3 makes it (./asyncswitch.sh --stage 3)"
+require "$valid" "recipe stage 3 makes it (./asyncswitch.sh --stage 3)"
+train_stage adapt_align --train_data "$train" --valid_data "$valid"
