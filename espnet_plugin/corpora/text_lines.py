@@ -1,0 +1,111 @@
+"""The text corpus as JSON lines: ``{"text", "lang", "source", "topic", "markup"}`` each."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from espnet_plugin.checkpoint import atomic_write
+from espnet_plugin.corpora.data_dir import read_table
+from espnet_plugin.corpora.markup import Sentence, parse_markup
+from espnet_plugin.text import normalize
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the text corpus: the sentence, and ``hand``, ``paired`` or ``mix``."""
+
+    sentence: Sentence
+    source: str
+
+    def to_json(self) -> str:
+        """The line as it stands in a ``.jsonl`` file."""
+        s = self.sentence
+        record = {
+            "text": s.text,
+            "lang": s.lang,
+            "source": self.source,
+            "topic": s.topic,
+            "markup": s.markup,
+        }
+        return json.dumps(record, ensure_ascii=False)
+
+
+def sentence_key(text: str) -> str:
+    """Reduce a text to what makes it the same sentence: its normalised words."""
+    return normalize(text, "cs").text
+
+
+def tags_of(sentence: Sentence) -> list[str]:
+    """Give the language of each normalised word of a sentence.
+
+    Raises:
+        ValueError: Its stretches normalised one by one have other words than the whole.
+    """
+    pieces = [(normalize(s.text, sentence.lang).words, s.lang) for s in sentence.segments]
+    whole = normalize(sentence.text, sentence.lang).words
+    if [word for words, _ in pieces for word in words] != whole:
+        raise ValueError(
+            f"{sentence.where}: the normaliser joins words across a change of language: "
+            f"{[words for words, _ in pieces]} in parts, {whole} as a whole; rephrase {sentence.markup!r}"
+        )
+    return [lang for words, lang in pieces for _ in words]
+
+
+def read_lines(path: Path) -> list[Line]:
+    """Read hand-written lines from JSON lines with ``text lang source markup`` (``markup`` defaults to ``text``).
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: A malformed line, named by number.
+    """
+    lines = []
+    for where, record in _records(path):
+        lang = record.get("lang")
+        if not isinstance(lang, str):
+            raise ValueError(f"{where}: no 'lang'; expected cs, ms or en")
+        segments = parse_markup(record.get("markup", record["text"]), lang, where)
+        sentence = Sentence(segments, lang, str(record.get("topic", "")), where)
+        if sentence.text != record["text"]:
+            raise ValueError(
+                f"{where}: 'markup' without its brackets is not 'text': {record['markup']!r}"
+            )
+        lines.append(Line(sentence, str(record.get("source", "hand"))))
+    if not lines:
+        raise ValueError(f"{path}: no lines")
+    return lines
+
+
+def read_excluded(paths: Iterable[Path]) -> set[str]:
+    """Read the keys of sentences that must not be produced, from ``.jsonl`` files and Kaldi ``text`` files."""
+    keys: set[str] = set()
+    for path in paths:
+        if path.suffix == ".jsonl":
+            keys.update(sentence_key(record["text"]) for _, record in _records(path))
+        else:
+            keys.update(sentence_key(text) for text in read_table(path).values())
+    return keys
+
+
+def write_lines(path: Path, lines: Iterable[Line]) -> None:
+    """Write lines as JSON lines, atomically."""
+    with atomic_write(path, "w") as file:
+        file.writelines(line.to_json() + "\n" for line in lines)
+
+
+def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: missing")
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            where = f"{path}:{number}"
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{where}: not JSON: {error}") from None
+            if not isinstance(record, dict) or not isinstance(record.get("text"), str):
+                raise ValueError(
+                    f"{where}: expected an object with 'text', found {line.strip()[:80]!r}"
+                )
+            yield where, record
