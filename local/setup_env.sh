@@ -11,7 +11,7 @@ cd "$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 extras=train,text,ct2,demo,test
 venv=.venv
 stamp=$venv/.asyncswitch_env
-sctk_dirs="/usr/lib/sctk/bin /usr/local/sctk/bin /opt/sctk/bin"  # Debian's is the first, off the PATH
+sctk_dirs=${SCTK_DIRS-/usr/lib/sctk/bin /usr/local/sctk/bin /opt/sctk/bin}  # Debian's is the first, off the PATH
 
 say() { echo "env: $*"; }
 

@@ -21,7 +21,7 @@ export TOKENIZERS_PARALLELISM=false  # the tokenizers' threads do not survive th
 
 # Debian puts sclite off the PATH.
 if ! command -v sclite >/dev/null; then
-    for dir in /usr/lib/sctk/bin /usr/local/sctk/bin /opt/sctk/bin; do
+    for dir in ${SCTK_DIRS-/usr/lib/sctk/bin /usr/local/sctk/bin /opt/sctk/bin}; do
         if [ -x "$dir/sclite" ]; then PATH=$dir:$PATH; fi
     done
     unset dir
