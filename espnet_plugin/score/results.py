@@ -1,0 +1,210 @@
+"""All systems on all sets: scored in one process, and written to `results.json`."""
+
+import importlib.metadata
+import platform
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from espnet_plugin.checkpoint import read_json, sha256_file, write_json
+from espnet_plugin.data.tables import read_table
+from espnet_plugin.score.bootstrap import RESAMPLES
+from espnet_plugin.score.metrics import Scored, score_system
+from espnet_plugin.score.testset import TestSet, read_test_set
+from espnet_plugin.text import NORMALIZER_VERSION
+
+PACKAGES = ("espnet-asyncswitch", "espnet", "torch", "transformers", "openai-whisper", "numpy")
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that was scored.
+
+    Attributes:
+        sets: references by name of the set.
+        scored: scores by (system, set).
+        meta: versions, configuration and hashes.
+    """
+
+    sets: dict[str, TestSet]
+    scored: dict[tuple[str, str], Scored]
+    meta: dict[str, Any]
+
+    @property
+    def systems(self) -> list[str]:
+        """Names of the systems, in the order in which they were given."""
+        return list(dict.fromkeys(system for system, _ in self.scored))
+
+    def get(self, system: str, test_set: str) -> Scored:
+        """Look up the scores of a system on a set.
+
+        Raises:
+            ValueError: they are not in this report; lists what is.
+        """
+        if (system, test_set) not in self.scored:
+            known = ", ".join(f"{s} on {t}" for s, t in self.scored) or "nothing"
+            raise ValueError(f"no scores of {system} on {test_set}; there are {known}")
+        return self.scored[system, test_set]
+
+    def result(self, system: str, test_set: str) -> dict[str, Any]:
+        """The entry of `results.json` of a system on a set; see `get`."""
+        return self.get(system, test_set).result
+
+
+def decode_dir(expdir: Path, system: str, tag: str, test_set: str) -> Path:
+    """Where a system's decoded text of a set lies."""
+    return expdir / system / f"decode_{tag}" / test_set
+
+
+def score_all(
+    expdir: Path,
+    dumpdir: Path,
+    systems: Sequence[str],
+    sets: Sequence[str],
+    tag: str = "greedy",
+    valid_sets: Sequence[str] = (),
+    text_only: frozenset[str] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Report:
+    """Score every system on every set.
+
+    Args:
+        expdir: holds a directory for each system.
+        dumpdir: holds a data directory for each set.
+        systems: names of the systems.
+        sets: names of the test sets; every system must have been decoded on each.
+        tag: name of the decoding, as in `decode_<tag>`.
+        valid_sets: names of validation sets; scored for the systems that were decoded on them.
+        text_only: words met in text only, see `vocabulary`.
+        resamples: resampled sets for the intervals.
+        seed: seed of the resampling.
+
+    Returns:
+        The report. Beside each decoded text stand `score_wer/` and `score_cer/`.
+
+    Raises:
+        FileNotFoundError: a decoded text or a reference is missing; says which stage makes it.
+        ValueError: malformed files; a missing hypothesis.
+    """
+    tests = {name: _read_set(dumpdir / name) for name in dict.fromkeys([*sets, *valid_sets])}
+    scored: dict[tuple[str, str], Scored] = {}
+    for system in systems:
+        for name, test in tests.items():
+            directory = decode_dir(expdir, system, tag, name)
+            text = directory / "text"
+            if not text.is_file():
+                if name in sets:
+                    raise FileNotFoundError(f"{text}: no such file; stage 12 (decode) makes it")
+                continue
+            hyps = read_table(text, allow_empty=True)
+            scored[system, name] = score_system(
+                test, hyps, directory, system, text_only, resamples, seed
+            )
+            if (directory / "decode.json").is_file():
+                speed = read_json(directory / "decode.json").get("rtfx")
+                scored[system, name].result["rtfx"] = speed
+    meta = {
+        "normalizer_version": NORMALIZER_VERSION,
+        "versions": _versions(),
+        "configuration": {
+            "tag": tag,
+            "systems": list(systems),
+            "sets": list(sets),
+            "valid_sets": list(valid_sets),
+            "bootstrap_resamples": resamples,
+            "bootstrap_seed": seed,
+            "n_text_only_vocabulary": None if text_only is None else len(text_only),
+        },
+    }
+    return Report(tests, scored, meta)
+
+
+def _read_set(directory: Path) -> TestSet:
+    if not directory.is_dir():
+        raise FileNotFoundError(f"{directory}: no such directory; stage 3 (format) makes it")
+    return read_test_set(directory)
+
+
+def write_results(report: Report, expdir: Path) -> Path:
+    """Write `results.json`: `meta` (with a hash of each system's model) and `results`.
+
+    Returns:
+        The file's path.
+    """
+    path = expdir / "results.json"
+    known = _known_hashes(path)
+    models = {
+        system: hashes for system in report.systems if (hashes := _hashes(expdir / system, known))
+    }
+    results = [_plain(scored.result) for scored in report.scored.values()]
+    write_json(path, {"meta": {**report.meta, "models": models}, "results": results})
+    return path
+
+
+def _known_hashes(path: Path) -> dict[tuple[str, int, int], str]:
+    """Hashes in an earlier `results.json`: files of the same size and time are not read again."""
+    try:
+        models = read_json(path)["meta"]["models"]
+        return {
+            (entry["path"], entry["bytes"], entry["mtime_ns"]): entry["sha256"]
+            for files in models.values()
+            for entry in files
+        }
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _hashes(directory: Path, known: dict[tuple[str, int, int], str]) -> list[dict[str, Any]]:
+    entries = []
+    for path in sorted([*directory.glob("*.safetensors"), *directory.glob("config.*")]):
+        name = f"{directory.name}/{path.name}"
+        key = (name, path.stat().st_size, path.stat().st_mtime_ns)
+        digest = known.get(key) or sha256_file(path)
+        entries.append(dict(path=name, bytes=key[1], mtime_ns=key[2], sha256=digest))
+    return entries
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions
+
+
+def _plain(value: Any) -> Any:
+    """Turn numpy numbers into Python's, and round figures to what they can mean (1e-4 percent)."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.integer):
+        return int(value)
+    if isinstance(value, float | np.floating):
+        return round(float(value), 4)
+    return value
+
+
+def read_results(path: Path) -> list[dict[str, Any]]:
+    """Read the results of a `results.json`.
+
+    Raises:
+        FileNotFoundError: it does not exist.
+        ValueError: it has no results.
+    """
+    content = read_json(path)
+    results = content.get("results") if isinstance(content, dict) else None
+    if not results:
+        raise ValueError(f"{path}: no results in it")
+    return results
+
+
+def wer_table(results: Iterable[dict[str, Any]]) -> dict[tuple[str, str], float]:
+    """WER in percent by (system, set)."""
+    return {(entry["system"], entry["test_set"]): entry["wer"] for entry in results}
