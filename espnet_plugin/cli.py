@@ -52,6 +52,11 @@ class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaults
 class Parser(argparse.ArgumentParser):
     """An argument parser that takes ``--a-b`` for ``--a_b``, and suggests the nearest option."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # here and not in `parser`, so that subcommands have it too
+        kwargs.setdefault("formatter_class", _Formatter)
+        super().__init__(*args, **kwargs | {"allow_abbrev": False})
+
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:
@@ -98,8 +103,7 @@ def parser(description: str | None, **kwargs: Any) -> Parser:
     Returns:
         The parser.
     """
-    kwargs.setdefault("formatter_class", _Formatter)
-    return Parser(description=description, allow_abbrev=False, **kwargs)
+    return Parser(description=description, **kwargs)
 
 
 def describe(error: BaseException) -> str:

@@ -1,0 +1,189 @@
+"""Utterances out of a recording: cut, brought to 16 kHz mono, written or referred to."""
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from espnet_plugin.checkpoint import temporary_sibling
+from espnet_plugin.data.source import AudioError, describe, open_audio, plain_file
+
+RATE = 16000  # Hz: what Whisper hears
+MAX_OVERSHOOT = 0.5  # seconds that a segment may pass the recording's end (it is cut), as in Kaldi
+CHANNELS = re.compile(r"mean|\d+")
+
+
+@dataclass(frozen=True)
+class AudioOptions:
+    """How recordings become utterances.
+
+    Attributes:
+        channel: Which channel of several to take: a number from 0, ``mean``, or None (error).
+        copy: Copy audio that is 16 kHz mono 16 bit already, instead of referring to it.
+        allow_pipes: Run the shell commands that ``wav.scp`` entries ending in ``|`` are.
+    """
+
+    channel: str | None = None
+    copy: bool = False
+    allow_pipes: bool = False
+
+    def __post_init__(self) -> None:
+        if self.channel is not None and not CHANNELS.fullmatch(self.channel):
+            raise ValueError(f"channel is a number from 0 or 'mean', got '{self.channel}'")
+
+
+@dataclass(frozen=True)
+class Cut:
+    """An utterance to make: start and end in seconds (end None: all), and the file to write."""
+
+    utt: str
+    start: float
+    end: float | None
+    output: Path
+
+
+@dataclass
+class Made:
+    """What became of an utterance.
+
+    Attributes:
+        utt: Its id.
+        path: The audio file, made or referred to; empty where there is a fault.
+        samples: Its length at 16 kHz.
+        fault: Why it cannot be used, or None.
+        notes: Oddities that were put right (``clipped``, ``cut``, ``resampled``).
+    """
+
+    utt: str
+    path: str = ""
+    samples: int = 0
+    fault: str | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def to_mono(samples: np.ndarray, channel: str | None) -> np.ndarray:
+    """Choose a channel.
+
+    Args:
+        samples: ``(frames, channels)`` float32.
+        channel: As in `AudioOptions`.
+
+    Returns:
+        ``(frames,)`` float32.
+
+    Raises:
+        AudioError: There are several and none is chosen, or the chosen one does not exist.
+    """
+    n = samples.shape[1]
+    if n == 1:
+        return samples[:, 0]
+    if channel is None:
+        raise AudioError(f"has {n} channels; choose with --channel 0..{n - 1} or mean")
+    if channel == "mean":
+        return samples.mean(axis=1)
+    if int(channel) >= n:
+        raise AudioError(f"has {n} channels, there is no channel {channel} (they count from 0)")
+    return samples[:, int(channel)]
+
+
+def _range(audio: soundfile.SoundFile, cut: Cut, notes: list[str]) -> tuple[int, int]:
+    """Return the first frame of a cut and the one behind its last."""
+    start = round(cut.start * audio.samplerate)
+    end = audio.frames if cut.end is None else round(cut.end * audio.samplerate)
+    if end > audio.frames:
+        over = (end - audio.frames) / audio.samplerate
+        if over > MAX_OVERSHOOT or start >= audio.frames:
+            length = audio.frames / audio.samplerate
+            raise AudioError(
+                f"segment {cut.start}-{cut.end} s passes the end of the recording ({length:.2f} s)"
+            )
+        notes.append("cut")
+        end = audio.frames
+    if start >= end:
+        raise AudioError(f"segment {cut.start}-{cut.end} s has no samples")
+    return start, end
+
+
+def read_cut(
+    audio: soundfile.SoundFile, cut: Cut, channel: str | None
+) -> tuple[np.ndarray, list[str]]:
+    """Read an utterance as 16 kHz mono.
+
+    Args:
+        audio: The open recording.
+        cut: Where the utterance lies.
+        channel: As in `AudioOptions`.
+
+    Returns:
+        ``(samples,)`` int16, and what was put right.
+
+    Raises:
+        AudioError: Truncated or corrupt audio, NaN or infinity, no samples, wrong channels.
+    """
+    notes: list[str] = []
+    start, end = _range(audio, cut, notes)
+    audio.seek(start)
+    samples = audio.read(end - start, dtype="float32", always_2d=True)
+    if len(samples) < end - start and audio.format != "MP3":  # an MP3's length is an estimate
+        raise AudioError(f"truncated: {len(samples)} of {end - start} samples")
+    if not np.isfinite(samples).all():
+        raise AudioError("has NaN or infinite samples")
+    mono = to_mono(samples, channel)
+    if audio.samplerate != RATE:
+        mono = soxr.resample(mono, audio.samplerate, RATE, quality="HQ")
+        notes.append("resampled")
+    if len(mono) == 0:
+        raise AudioError("empty: no samples at 16 kHz")
+    scaled = np.rint(mono * 32768.0)
+    if np.abs(mono).max() > 1.001:  # a full-scale sample may pass 1.0 by rounding or resampling
+        notes.append("clipped")
+    return np.clip(scaled, -32768, 32767).astype(np.int16), notes
+
+
+def _write_flac(path: Path, samples: np.ndarray) -> None:
+    """Write ``(samples,)`` int16 so that a kill leaves no half file (unlike tables, not synced)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_sibling(path.with_name("audio"))  # short: the id may fill the name
+    try:
+        soundfile.write(temporary, samples, RATE, format="FLAC", subtype="PCM_16")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def make_recording(source: str, cuts: list[Cut], whole: bool, options: AudioOptions) -> list[Made]:
+    """Make all utterances of one recording; faults are returned, not raised.
+
+    Args:
+        source: The ``wav.scp`` value.
+        cuts: Its utterances.
+        whole: The recording is the utterance (no ``segments``): it may be referred to.
+        options: Channel, copying, pipes.
+
+    Returns:
+        One result for each cut, in order.
+    """
+    made: list[Made] = []
+    try:
+        with open_audio(source, options.allow_pipes) as audio:
+            ready = (audio.samplerate, audio.channels, audio.subtype) == (RATE, 1, "PCM_16")
+            refer = whole and ready and not options.copy and plain_file(source) == source
+            refer = refer and audio.format in ("WAV", "WAVEX", "FLAC")
+            for cut in cuts:
+                try:
+                    samples, notes = read_cut(audio, cut, options.channel)
+                    if not refer:
+                        _write_flac(cut.output, samples)
+                    path = source if refer else str(cut.output)
+                    made.append(Made(cut.utt, path, len(samples), notes=notes))
+                except AudioError as error:
+                    made.append(Made(cut.utt, fault=str(error)))
+                except soundfile.LibsndfileError as error:
+                    made.append(Made(cut.utt, fault=f"corrupt audio: {describe(error)}"))
+    except AudioError as error:
+        made += [Made(cut.utt, fault=str(error)) for cut in cuts[len(made) :]]
+    return made
