@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from espnet_plugin.checkpoint import atomic_write, read_json, write_json
 
 if TYPE_CHECKING:
+    from tokenizers import AddedToken
     from transformers import WhisperTokenizer
 
 N_BYTE_PAIR = 50257  # tokens before <|endoftext|> in all multilingual models
@@ -146,18 +147,23 @@ def build_tokenizer(vocab_size: int) -> WhisperTokenizer:
 
 
 def _assemble(
-    vocab: dict[str, int], merges: list[tuple[str, str]], specials: Sequence[str]
+    vocab: dict[str, int],
+    merges: list[tuple[str, str]],
+    specials: Sequence[str],
+    grown: Sequence[AddedToken] = (),
+    **options: Any,
 ) -> WhisperTokenizer:
     from tokenizers import AddedToken
     from transformers import WhisperTokenizer
 
-    tokenizer = WhisperTokenizer(vocab=vocab, merges=merges)
+    tokenizer = WhisperTokenizer(vocab=vocab, merges=merges, **options)
     tokenizer.add_special_tokens(
         {"additional_special_tokens": [AddedToken(t, normalized=False) for t in specials]}
     )
     # Not "special", as in the released directories: transformers takes what follows the last
     # special token for timestamps.
     tokenizer.add_tokens([AddedToken(t, normalized=True, special=False) for t in timestamps()])
+    tokenizer.add_tokens(list(grown))
     return tokenizer
 
 
@@ -165,7 +171,8 @@ def read_tokenizer(source_dir: str | Path, vocab_size: int) -> tuple[WhisperToke
     """Load a directory's tokenizer and complete it to what its model was trained with.
 
     Some files in circulation lack the timestamp tokens, or the merge that makes `` t`` (so that
-    ``the`` after a space falls apart): both are added.
+    ``the`` after a space falls apart), or do not mark special tokens as such. The tokenizer is
+    therefore put together anew from its vocabulary, merges and added tokens, and is complete.
 
     Args:
         source_dir: A directory with ``tokenizer.json``, or with ``vocab.json`` and ``merges.txt``.
@@ -182,54 +189,77 @@ def read_tokenizer(source_dir: str | Path, vocab_size: int) -> tuple[WhisperToke
     from transformers import WhisperTokenizer
 
     source = Path(source_dir)
-    json_file = source / "tokenizer.json"
-    if not json_file.is_file() and not (source / "vocab.json").is_file():
-        raise FileNotFoundError(f"{source}: neither tokenizer.json nor vocab.json")
-    # Without tokenizer_config.json transformers still builds a Whisper tokenizer from the file.
-    tokenizer = WhisperTokenizer.from_pretrained(str(source))
-    where = json_file if json_file.is_file() else source / "vocab.json"
-    changes = []
-    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
-    pairs: list[tuple[str, str]] = [
-        tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in model["merges"]
-    ]
-    plain = {t: i for t, i in model["vocab"].items() if i < N_BYTE_PAIR}
-    if more := missing_merges(plain, pairs):
-        tokenizer = WhisperTokenizer.from_pretrained(
-            str(source), vocab=model["vocab"], merges=_with_merges(plain, pairs, more)
-        )
-        changes.append(f"merges added: {len(more)} (first: {' + '.join(more[0])})")
-    base_size = vocab_size
-    while base_size not in MULTILINGUAL and base_size > min(MULTILINGUAL):
-        base_size -= 1  # a fine-tuned model may have grown tokens of its own at the end
-    specials = special_tokens(base_size)
-    for i, token in enumerate(specials, N_BYTE_PAIR):
-        found = tokenizer.convert_ids_to_tokens(i) if i < len(tokenizer) else None
-        if found != token and not {found, token} <= {"<|nocaptions|>", "<|nospeech|>"}:
-            raise ValueError(
-                f"{where}: vocabulary mismatch: id {i} is {found!r}, a model of {vocab_size} "
-                f"tokens has {token!r} there"
-            )
-    if added := _add_timestamps(tokenizer, N_BYTE_PAIR + len(specials), where):
-        changes.append(f"timestamp tokens added: {added}")
-    if len(tokenizer) > vocab_size:
+    where = source / "tokenizer.json"
+    if not where.is_file():
+        where = source / "vocab.json"
+        if not (where.is_file() and (source / "merges.txt").is_file()):
+            raise FileNotFoundError(f"{source}: no tokenizer.json, nor vocab.json with merges.txt")
+    given = WhisperTokenizer.from_pretrained(str(source), local_files_only=True)
+    size = max(given.get_vocab().values()) + 1
+    if size > vocab_size:
         raise ValueError(
-            f"{where}: vocabulary mismatch: {len(tokenizer)} tokens, the model has {vocab_size}"
+            f"{where}: vocabulary mismatch: {size} tokens, the model has {vocab_size} embeddings"
         )
-    return tokenizer, changes
-
-
-def _add_timestamps(tokenizer: WhisperTokenizer, first: int, where: Path) -> int:
-    from tokenizers import AddedToken
-
-    added = 0
+    specials = _check_specials(given, vocab_size, where)
+    model = json.loads(given.backend_tokenizer.to_str())["model"]
+    pairs = (m.split(" ") if isinstance(m, str) else m for m in model["merges"])
+    merges: list[tuple[str, str]] = [(left, right) for left, right in pairs]
+    plain = {t: i for t, i in model["vocab"].items() if i < N_BYTE_PAIR}
+    changes = []
+    if more := missing_merges(plain, merges):
+        merges = _with_merges(plain, merges, more)
+        changes.append(f"merges added: {len(more)} (first: {' + '.join(more[0])})")
+    first = N_BYTE_PAIR + len(specials)
+    missing = 0
     for i, token in enumerate(timestamps(), first):
-        if i >= len(tokenizer):
-            added += tokenizer.add_tokens([AddedToken(token, normalized=True, special=False)])
-        found = tokenizer.convert_ids_to_tokens(i)
-        if found != token:
+        found = given.convert_ids_to_tokens(i) if i < size else None
+        missing += found is None
+        if found not in (token, None):
             raise ValueError(f"{where}: vocabulary mismatch: id {i} is {found!r}, not {token!r}")
-    return added
+    if missing:
+        changes.append(f"timestamp tokens added: {missing}")
+    added = given.added_tokens_decoder
+    return (
+        _assemble(
+            {**plain, specials[0]: N_BYTE_PAIR},
+            merges,
+            specials,
+            grown=[added[i] for i in range(first + N_TIMESTAMPS, size)],
+            language=given.language,
+            task=given.task,
+            predict_timestamps=given.predict_timestamps,
+        ),
+        changes,
+    )
+
+
+def _check_specials(given: WhisperTokenizer, vocab_size: int, where: Path) -> list[str]:
+    """Return a tokenizer's special tokens by id, having checked that they are where they must be.
+
+    A fine-tuned model may have grown tokens of its own behind the timestamps.
+    """
+    last = given.get_vocab().get("<|notimestamps|>", -1)
+    n_specials = last + 1 - N_BYTE_PAIR
+    base = next((b for b, n in MULTILINGUAL.items() if n_specials == n + N_TASKS), None)
+    if base is None or base > vocab_size:
+        n_languages(vocab_size)  # names the sizes that there are
+        raise ValueError(
+            f"{where}: vocabulary mismatch: <|notimestamps|> has id {last}, which does not fit a "
+            f"multilingual model of {vocab_size} tokens"
+        )
+    if vocab_size in MULTILINGUAL and base != vocab_size:
+        raise ValueError(
+            f"{where}: vocabulary mismatch: the tokenizer is that of a model of {base} tokens, "
+            f"this one has {vocab_size}"
+        )
+    specials = special_tokens(base)
+    aliases = {"<|nocaptions|>", "<|nospeech|>"}
+    for i, token in enumerate(specials, N_BYTE_PAIR):
+        found = given.convert_ids_to_tokens(i)
+        if found != token and not {found, token} <= aliases:
+            raise ValueError(f"{where}: vocabulary mismatch: id {i} is {found!r}, not {token!r}")
+        specials[i - N_BYTE_PAIR] = found
+    return specials
 
 
 def token_list(tokenizer: WhisperTokenizer, vocab_size: int) -> list[str]:
