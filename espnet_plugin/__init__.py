@@ -1,3 +1,36 @@
 """AsyncSwitch: three-stage adaptation of Whisper to code-switched speech, as an ESPnet plugin."""
 
+from typing import Any
+
 __version__ = "0.1.0"
+
+NAME = "asyncswitch_whisper"
+
+
+def register() -> None:
+    """Add the plugin's classes to ESPnet's own registries; calling it again changes nothing.
+
+    Encoder, decoder and model are registered as `asyncswitch_whisper` (`--model`, `--encoder`,
+    `--decoder`), the freeze schedule as `freeze` and a linear schedule as `warmuplinear`
+    (`--scheduler`).
+    """
+    from espnet2.tasks import abs_task, asr
+
+    from espnet_plugin.freeze import FreezeSchedule, WarmupLinear
+    from espnet_plugin.model import AsyncSwitchModel
+    from espnet_plugin.views import WhisperDecoderView, WhisperEncoderView
+
+    asr.model_choices.classes[NAME] = AsyncSwitchModel
+    asr.encoder_choices.classes[NAME] = WhisperEncoderView
+    asr.decoder_choices.classes[NAME] = WhisperDecoderView
+    abs_task.scheduler_classes["freeze"] = FreezeSchedule
+    abs_task.scheduler_classes["warmuplinear"] = WarmupLinear
+
+
+def __getattr__(name: str) -> Any:
+    """Import `Speech2Text` when it is asked for: ESPnet's inference takes seconds to import."""
+    if name == "Speech2Text":
+        from espnet_plugin.decode.speech2text import Speech2Text
+
+        return Speech2Text
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

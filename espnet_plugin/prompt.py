@@ -125,16 +125,21 @@ class PromptBuilder:
         """
         return frozenset(range(self.end + 1, self.timestamp_begin))
 
-    def lang_code(self, lang: str) -> str:
+    def lang_code(self, lang: str, where: str = "") -> str:
         """Return Whisper's language code for a language of the data.
+
+        Args:
+            lang: A key of `lang_tokens`.
+            where: File and line or utterance, for the message.
 
         Raises:
             ValueError: If the table has no entry; names the nearest.
         """
         if lang not in self.lang_tokens:
+            known = " ".join(f"{k}:{v}" for k, v in self.lang_tokens.items())
             raise ValueError(
-                f"language '{lang}' is not in lang_tokens{nearest(lang, self.lang_tokens)}: "
-                f"{' '.join(f'{k}:{v}' for k, v in self.lang_tokens.items())}"
+                f"{where + ': ' if where else ''}language '{lang}' is not in lang_tokens"
+                f"{nearest(lang, self.lang_tokens)}: {known}"
             )
         return self.lang_tokens[lang]
 
@@ -154,12 +159,15 @@ class PromptBuilder:
 
     def text_ids(self, text: str, lang: str) -> list[int]:
         """Tokenise a text; a literal `<|endoftext|>` in it is text, never the special token."""
-        styled = self.style(text, lang)
-        if not styled:
-            return []
-        return self.tokenizer.encode(
-            " " + styled, add_special_tokens=False, split_special_tokens=True
-        )
+        return self.encode_batch([self.style(text, lang)])[0]
+
+    def encode_batch(self, styled: Sequence[str]) -> list[list[int]]:
+        """Tokenise texts that `style` has been applied to; an empty text gives no tokens."""
+        texts = [" " + text if text else "" for text in styled]
+        # Without split_special_tokens a literal `<|endoftext|>` would become the special token.
+        return self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)[
+            "input_ids"
+        ]
 
     def time_token(self, seconds: float) -> int:
         """Return the id of the timestamp token nearest to a time in seconds, within 0..30."""

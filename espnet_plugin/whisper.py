@@ -29,50 +29,22 @@ def load_whisper(model_dir: str | Path) -> torch.nn.Module:
     from transformers import WhisperConfig
     from transformers.models.whisper.modeling_whisper import WhisperModel
 
-    from espnet_plugin.checkpoint import load_state
+    from espnet_plugin.checkpoint import check_state, load_config, load_state
 
-    directory = Path(model_dir)
-    if not (directory / "config.json").is_file():
-        raise FileNotFoundError(
-            f"{directory} is not a Hugging Face model directory (no config.json): "
-            "espnet_plugin.bin.import_model makes one (recipe stage 5)"
-        )
-    config = WhisperConfig.from_pretrained(directory)
-    if config.encoder_layerdrop or config.decoder_layerdrop:
-        raise ValueError(f"{directory}/config.json: layerdrop is not supported, set it to 0")
-    if not config.tie_word_embeddings:
-        raise ValueError(f"{directory}/config.json: an untied output projection is not supported")
+    settings = load_config(model_dir)
+    if settings.get("encoder_layerdrop") or settings.get("decoder_layerdrop"):
+        raise ValueError(f"{model_dir}/config.json: layerdrop is not supported, set it to 0")
+    if settings.get("tie_word_embeddings") is False:
+        raise ValueError(f"{model_dir}/config.json: an untied output projection is not supported")
+    state = load_state(model_dir)
+    check_state(state, settings, str(model_dir))
     with torch.device("meta"):
-        model = WhisperModel(config)
-    state = {
-        name.removeprefix("model."): tensor.float()
-        for name, tensor in load_state(directory).items()
-        if name != "proj_out.weight"
-    }
-    check_state(dict(model.named_parameters()), state, str(directory))
-    model.load_state_dict(state, strict=True, assign=True)
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)
+        model = WhisperModel(WhisperConfig.from_dict(settings))
+    bare = {name.removeprefix("model."): tensor.float() for name, tensor in state.items()}
+    model.load_state_dict(bare, strict=True, assign=True)
+    model.requires_grad_(True)
     model.encoder.embed_positions.requires_grad_(False)
     return model
-
-
-def check_state(expected: dict[str, Any], state: dict[str, torch.Tensor], where: str) -> None:
-    """Check names and shapes of a state dict.
-
-    Raises:
-        ValueError: Naming the first missing, surplus or misshapen tensor.
-    """
-    for name, tensor in expected.items():
-        if name not in state:
-            raise ValueError(f"{where}: the tensor {name} is missing")
-        if state[name].shape != tensor.shape:
-            raise ValueError(
-                f"{where}: {name} has the shape {tuple(state[name].shape)}, "
-                f"config.json asks for {tuple(tensor.shape)}"
-            )
-    if surplus := sorted(set(state) - set(expected)):
-        raise ValueError(f"{where}: surplus tensor {surplus[0]}")
 
 
 @dataclass

@@ -1,0 +1,177 @@
+"""After training: the model directory, and the proof that what was frozen did not move."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from espnet_plugin.checkpoint import (
+    load_state,
+    read_json,
+    save_model_dir,
+    tensor_hashes,
+    write_json,
+)
+from espnet_plugin.groups import GROUPS, group_of, is_fixed
+from espnet_plugin.trainer import CURVE, read_curve
+
+KEEPS = ("best", "last", "average")
+TRAINING = "training.json"
+PROOF = "freeze_proof.json"
+
+
+def prove_frozen(start_dir: str | Path, end_dir: str | Path, moved: set[str]) -> dict[str, Any]:
+    """Compare two model directories tensor by tensor.
+
+    Args:
+        start_dir: What the stage started from.
+        end_dir: What it made.
+        moved: Groups that were to move; fixed tensors never are.
+
+    Returns:
+        `identical`: whether every frozen tensor is bit-identical; counts, and by group the
+        numbers of identical and changed tensors; `violations`: frozen tensors that changed.
+    """
+    before, after = tensor_hashes(start_dir), tensor_hashes(end_dir)
+    groups = {group: {"identical": 0, "changed": 0} for group in GROUPS}
+    violations, frozen = [], 0
+    for name, digest in before.items():
+        same = after.get(name) == digest
+        group = group_of(name)
+        groups[group]["identical" if same else "changed"] += 1
+        if group not in moved or is_fixed(name):
+            frozen += 1
+            if not same:
+                violations.append(name)
+    return {
+        "identical": not violations and set(before) == set(after),
+        "frozen": frozen,
+        "changed": sum(g["changed"] for g in groups.values()),
+        "groups": groups,
+        "violations": violations,
+        "start": str(start_dir),
+    }
+
+
+def finish(
+    output_dir: str | Path,
+    init_dir: str | Path,
+    stage: str,
+    moved: set[str],
+    keep: str = "best",
+    keep_checkpoints: bool = True,
+) -> dict[str, Any]:
+    """Turn a finished ESPnet training directory into a loadable model directory.
+
+    Args:
+        output_dir: ESPnet's output directory; the model files are written there.
+        init_dir: The model directory that training started from.
+        stage: Name of the adaptation stage, for the record.
+        moved: Groups that ever moved; every other tensor must be bit-identical to the start.
+        keep: `best` on validation, the `last`, or the `average` of ESPnet's n best.
+        keep_checkpoints: False deletes ESPnet's checkpoints once the directory is complete.
+
+    Returns:
+        The proof, as in `prove_frozen`; it is also written to `freeze_proof.json`.
+
+    Raises:
+        FileNotFoundError: If no checkpoint is there.
+        RuntimeError: If a frozen tensor changed; the directory is then not marked as finished.
+    """
+    output, curve = Path(output_dir), read_curve(Path(output_dir) / CURVE)
+    trained = [row for row in curve if row["epoch"] > 0]
+    if keep == "average":
+        found = sorted(output.glob("valid.loss.ave_*best.pth"))
+        source = next((p for p in reversed(found) if not p.is_symlink()), None)
+        if source is None:
+            raise FileNotFoundError(
+                f"{output}: no averaged checkpoint; --keep average needs --keep_nbest_models >= 2"
+            )
+    else:
+        source = output / ("valid.loss.best.pth" if keep == "best" else "latest.pth")
+    if not source.exists():
+        raise FileNotFoundError(f"{source} is missing: training has not finished an epoch")
+    # Safe loading only: a checkpoint is tensors, nothing else is unpickled.
+    weights = torch.load(source.resolve(), map_location="cpu", weights_only=True)
+    start = load_state(init_dir)
+    state = {}
+    for name, tensor in weights.items():
+        key = "model." + name.removeprefix("whisper.")
+        frozen = group_of(key) not in moved or is_fixed(key)
+        # ESPnet's averaging rewrites even identical floats: frozen tensors come from the start.
+        averaged = keep == "average" and frozen
+        state[key] = start[key] if averaged else tensor.to(start[key].dtype)
+    save_model_dir(state, init_dir, output)
+    proof = prove_frozen(init_dir, output, moved)
+    write_json(output / PROOF, proof)
+    if not proof["identical"]:
+        raise RuntimeError(
+            f"{output}: {len(proof['violations'])} frozen tensors changed, first "
+            f"{proof['violations'][:1]}: this is a defect, please report it with train.log"
+        )
+    best = min(trained, key=lambda row: row["valid_loss"])
+    chosen = {"best": best, "last": trained[-1]}.get(keep)
+    record = {
+        "stage": stage,
+        "start": str(init_dir),
+        "checkpoint": source.resolve().name,
+        "keep": keep,
+        "epochs": int(trained[-1]["epoch"]),
+        "updates": int(trained[-1]["updates"]),
+        "kept_updates": None if chosen is None else int(chosen["updates"]),
+        "valid_loss_start": curve[0]["valid_loss"],
+        "valid_loss_kept": None if chosen is None else chosen["valid_loss"],
+        "seconds": trained[-1]["seconds"],
+    }
+    if best["valid_loss"] >= curve[0]["valid_loss"]:
+        logging.warning(
+            "%s: the validation loss never fell below its start (%.3f): lower the learning rate, "
+            "or check that training and validation data are alike",
+            output.name,
+            curve[0]["valid_loss"],
+        )
+    if not keep_checkpoints:
+        for path in [*output.glob("*.pth")]:
+            path.unlink()
+    write_json(output / TRAINING, record)  # last: its presence says that the system is finished
+    return proof
+
+
+def is_finished(output_dir: str | Path) -> bool:
+    """Tell whether a system's training is complete."""
+    return (Path(output_dir) / TRAINING).is_file()
+
+
+def summary(output_dir: str | Path) -> str:
+    """Return one line for people about a finished training."""
+    output = Path(output_dir)
+    record, proof = read_json(output / TRAINING), read_json(output / PROOF)
+    kept = record["valid_loss_kept"]
+    loss = "n/a" if kept is None else f"{kept:.3f}"
+    return (
+        f"{output.name}: {record['updates']} updates in {record['seconds']:.0f} s; validation loss "
+        f"{record['valid_loss_start']:.3f} -> {loss} ({record['checkpoint']}); "
+        f"{proof['frozen']} frozen tensors bit-identical, {proof['changed']} changed"
+    )
+
+
+def same_run(output_dir: str | Path, plan: dict[str, Any]) -> bool:
+    """Tell whether a finished directory was made with this plan; records it where none is.
+
+    Raises:
+        ValueError: If it was made, or begun, with another plan: nothing is overwritten.
+    """
+    path = Path(output_dir) / "plan.json"
+    if path.is_file():
+        old = json.loads(path.read_text(encoding="utf-8"))
+        if old != plan:
+            differ = sorted(k for k in {*old, *plan} if old.get(k) != plan.get(k))
+            raise ValueError(
+                f"{output_dir} was made with other settings ({', '.join(differ)}): remove it, or "
+                "choose another --expdir"
+            )
+    else:
+        write_json(path, plan)
+    return is_finished(output_dir)

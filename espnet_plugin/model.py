@@ -1,0 +1,224 @@
+"""Whisper as an ESPnet model: one transformers module, three ways to feed its decoder.
+
+Encoder and decoder, as ESPnet knows them, are views (`views.py`) of the one module `whisper`; the
+state dict holds `whisper.*` and nothing else, the tied embedding once. There is no CTC layer.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from espnet2.asr.espnet_model import ESPnetASRModel
+from espnet2.torch_utils.device_funcs import force_gatherable
+from espnet2.train.abs_espnet_model import AbsESPnetModel
+
+from espnet_plugin import whisper as passes
+from espnet_plugin.features import LogMel
+from espnet_plugin.loss import cross_entropy
+from espnet_plugin.prompt import PromptBuilder, parse_lang_tokens
+from espnet_plugin.views import WhisperDecoderView, WhisperEncoderView
+
+PADS = ("batch", "30s")
+AUTOCASTS = ("auto", "bfloat16", "none")
+NO_CTC = "these models have no CTC layer: use --ctc_weight 0"
+
+
+class NoCTC(torch.nn.Module):
+    """Stands where ESPnet expects a CTC layer; has no parameters and refuses to be used."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Refuse.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(NO_CTC)
+
+
+class AsyncSwitchModel(ESPnetASRModel):
+    """Whisper for ESPnet's trainer and inference.
+
+    With `speech` it is trained on pairs; without, on text alone: the encoder is not run and the
+    decoder sees an encoder output of zeros (arXiv 2506.14190, section III-B-1).
+    """
+
+    def __init__(
+        self,
+        model_dir: str | Path | None = None,
+        pad: str = "batch",
+        memory: str = "zero",
+        label_smoothing: float = 0.0,
+        autocast: str = "auto",
+        lang_tokens: str | Mapping[str, str] | None = None,
+        text_style: str = "as_is",
+        encoder: Any = None,
+        decoder: Any = None,
+        token_list: Sequence[str] | None = None,
+        **stock: Any,
+    ) -> None:
+        """Load the weights of a model directory.
+
+        Args:
+            model_dir: Hugging Face Whisper directory; default: that of the `encoder` view.
+            pad: `batch` (as long as the batch needs, masked) or `30s` (Whisper's own).
+            memory: For text alone: `zero` (exact) or `skip` (no cross-attention, approximate).
+            label_smoothing: 0..1.
+            autocast: `bfloat16`, `none`, or `auto`: bfloat16 on a GPU that has it and on CPUs with
+                AMX tiles; on CPUs with AVX512-BF16 alone it is slower than float32 (measured).
+            lang_tokens: As in `prompt.parse_lang_tokens`.
+            text_style: As in `prompt.PromptBuilder`.
+            encoder: An unbound view, where ESPnet's own task builds the parts.
+            decoder: Likewise.
+            token_list: ESPnet's token list; its size must be the vocabulary's.
+            stock: What ESPnet's own task passes besides and these models do not have; anything
+                that would change the result is refused.
+
+        Raises:
+            FileNotFoundError: If the model directory is missing.
+            ValueError: If an option is unknown or a size differs.
+        """
+        AbsESPnetModel.__init__(self)
+        for name in ("frontend", "specaug", "normalize", "preencoder", "postencoder"):
+            if stock.pop(name, None) is not None:
+                raise ValueError(f"{name} must be null: Whisper's features are computed inside")
+        for name in ("ctc", "joint_network", "vocab_size"):
+            stock.pop(name, None)
+        if stock:
+            raise ValueError(f"unknown model option(s): {', '.join(sorted(stock))}")
+        _check("pad", pad, PADS)
+        _check("memory", memory, passes.MEMORIES)
+        _check("autocast", autocast, AUTOCASTS)
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing lies in 0..1, got {label_smoothing}")
+        directory = model_dir if model_dir is not None else getattr(encoder, "model_dir", None)
+        if directory is None:
+            raise ValueError("model_dir is missing: the directory of the model to start from")
+        self.pad, self.memory, self.label_smoothing = pad, memory, float(label_smoothing)
+        self.autocast = autocast
+        self.whisper: Any = passes.load_whisper(directory)
+        config = self.whisper.config
+        self.log_mel = LogMel(config.num_mel_bins)
+        self.prompt = PromptBuilder(directory, parse_lang_tokens(lang_tokens), text_style)
+        if token_list is not None and len(token_list) != config.vocab_size:
+            raise ValueError(
+                f"vocabulary mismatch: the token list has {len(token_list)} entries, the model in "
+                f"{directory} {config.vocab_size}"
+            )
+        self.token_list = list(token_list) if token_list is not None else []
+        self.encoder = encoder if encoder is not None else WhisperEncoderView(model_dir=directory)
+        self.decoder = (
+            decoder
+            if decoder is not None
+            else WhisperDecoderView(config.vocab_size, config.d_model, model_dir=directory)
+        )
+        self.encoder.bind(self.whisper, self.prompt)
+        self.decoder.bind(self.whisper, self.prompt)
+        self.ctc = NoCTC()
+        self.ctc_weight = 0.0
+        self.use_transducer_decoder = False
+        self.vocab_size = config.vocab_size
+        self.blank_id = -1  # no token is blank: id 0 is "!"
+        self.ignore_id = -1
+        self.sos, self.eos = self.prompt.start, self.prompt.end
+        low, high = min(self.prompt.prompt_ids), max(self.prompt.prompt_ids)
+        self._prompt_range = (low, high)
+
+    def _half(self, device: torch.device) -> bool:
+        """Tell whether products run in bfloat16 on this device."""
+        if self.autocast != "auto":
+            return self.autocast == "bfloat16"
+        if device.type == "cuda":
+            return torch.cuda.is_bf16_supported()
+        return device.type == "cpu" and torch.cpu._is_amx_tile_supported()
+
+    def _autocast(self, device: torch.device) -> AbstractContextManager[Any]:
+        if self._half(device):
+            return torch.autocast(device_type=device.type, dtype=torch.bfloat16)
+        return nullcontext()
+
+    def encode(
+        self, speech: torch.Tensor, speech_lengths: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Run features and encoder.
+
+        Args:
+            speech: `(batch, samples)` float, 16 kHz.
+            speech_lengths: `(batch,)` long, samples.
+
+        Returns:
+            Memory `(batch, positions, d_model)`, lengths `(batch,)` long; one position is 20 ms.
+        """
+        features, frames = self.log_mel(speech, speech_lengths, self.pad)
+        # Nothing below a frozen encoder needs a graph; it would hold all its activations.
+        train = torch.is_grad_enabled() and any(
+            p.requires_grad for p in self.whisper.encoder.parameters()
+        )
+        with torch.set_grad_enabled(train):
+            return passes.encode(self.whisper, features.to(self._dtype), frames)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return self.whisper.decoder.embed_tokens.weight.dtype
+
+    def forward(  # type: ignore[override]
+        self,
+        text: torch.Tensor,
+        text_lengths: torch.Tensor,
+        speech: torch.Tensor | None = None,
+        speech_lengths: torch.Tensor | None = None,
+        **other: Any,
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
+        """Compute the loss of a batch.
+
+        Args:
+            text: `(batch, tokens)` long: prompt, text, end (`PromptBuilder.encode`), padded with
+                any value.
+            text_lengths: `(batch,)` long.
+            speech: `(batch, samples)` float, 16 kHz; None trains on text alone.
+            speech_lengths: `(batch,)` long.
+            other: `utt_id` is accepted and not used.
+
+        Returns:
+            Mean cross-entropy per counted token; statistics `loss`, `acc` (0..1) and `ppl`; and
+            the number of counted tokens as the weight, so that averages over batches and ranks
+            are averages over tokens. Prompt positions do not count.
+        """
+        if unknown := set(other) - {"utt_id"}:
+            raise ValueError(f"unexpected batch entries: {', '.join(sorted(unknown))}")
+        text = text[:, : int(text_lengths.max())]
+        with self._autocast(text.device):
+            if speech is None or speech_lengths is None:
+                memory: torch.Tensor | str = self.memory
+                memory_lengths = None
+            else:
+                memory, memory_lengths = self.encode(speech, speech_lengths)
+            inputs, targets = text[:, :-1].clamp(min=0), text[:, 1:]
+            hidden = passes.decode(self.whisper, inputs, memory, memory_lengths)
+        inside = torch.arange(targets.shape[1], device=text.device) < text_lengths[:, None] - 1
+        low, high = self._prompt_range
+        counted = inside & ((targets < low) | (targets > high))
+        total, correct = cross_entropy(
+            hidden[counted].float(),
+            self.whisper.decoder.embed_tokens.weight,
+            targets[counted],
+            self.label_smoothing if self.training else 0.0,
+            torch.bfloat16 if self._half(text.device) else torch.float32,
+        )
+        count = counted.sum()
+        loss = total / count
+        stats = {"loss": loss.detach(), "acc": correct / count, "ppl": loss.detach().exp()}
+        return force_gatherable((loss, stats, count), loss.device)
+
+    def collect_feats(  # type: ignore[override]
+        self, speech: torch.Tensor, speech_lengths: torch.Tensor, **_: Any
+    ) -> dict[str, torch.Tensor]:
+        """Return log-mel features `(batch, frames, mel)` for ESPnet's `collect_stats`."""
+        features, frames = self.log_mel(speech, speech_lengths, "batch")
+        return {"feats": features.transpose(1, 2), "feats_lengths": frames}
+
+
+def _check(option: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise ValueError(f"{option} is one of {', '.join(known)}, got '{value}'")

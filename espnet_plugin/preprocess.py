@@ -1,0 +1,55 @@
+"""From a Kaldi entry to a training example: audio checked, text turned into decoder input."""
+
+from typing import Any
+
+import numpy as np
+
+from espnet_plugin.features import N_SAMPLES, SAMPLE_RATE
+from espnet_plugin.prompt import PromptBuilder
+
+
+class PairPreprocessor:
+    """Preprocesses one utterance for ESPnet's dataset.
+
+    A share of the utterances is trained between timestamp tokens, so that Whisper's timestamps
+    survive; which ones is a function of the utterance's length alone, hence the same in every
+    epoch and on every rank.
+    """
+
+    def __init__(self, builder: PromptBuilder, timestamp_share: float = 0.0) -> None:
+        """Remember how to build the decoder's input.
+
+        Args:
+            builder: Builds prompt, text and end.
+            timestamp_share: Share of utterances with timestamps, 0..1.
+
+        Raises:
+            ValueError: If the share is out of range.
+        """
+        if not 0 <= timestamp_share <= 1:
+            raise ValueError(f"timestamp_share lies in 0..1, got {timestamp_share}")
+        self.builder = builder
+        self.timestamp_share = timestamp_share
+
+    def __call__(self, uid: str, data: dict[str, Any]) -> dict[str, np.ndarray]:
+        """Turn `speech`, `text` and `lang` into `speech` `(samples,)` and `text` `(tokens,)`.
+
+        Raises:
+            ValueError: If the audio is empty, not finite, not mono or over 30 s, or the text is
+                empty or too long; names the utterance.
+        """
+        speech = np.asarray(data["speech"], dtype=np.float32)
+        if speech.ndim != 1:
+            raise ValueError(f"utterance {uid}: {speech.shape} is not mono audio (stage 3 checks)")
+        if not 1 <= len(speech) <= N_SAMPLES:
+            raise ValueError(
+                f"utterance {uid}: {len(speech) / SAMPLE_RATE:.2f} s of audio, allowed is more "
+                "than 0 and at most 30 s (recipe stage 4 filters)"
+            )
+        if not np.isfinite(speech).all():
+            raise ValueError(f"utterance {uid}: the audio holds NaN or Inf")
+        seconds = len(speech) / SAMPLE_RATE
+        draw = (len(speech) * 2_654_435_761 % 2**32) / 2**32  # Knuth's multiplicative hash
+        times = (0.0, seconds) if draw < self.timestamp_share else None
+        text = self.builder.encode(data["text"], data["lang"], utt=uid, times=times)
+        return {"speech": speech, "text": text}

@@ -1,0 +1,139 @@
+"""Train several systems of the table in `stages.py`, one after another, in one process.
+
+ESPnet takes 15 s to import; a recipe stage therefore trains all of its systems in one go.
+"""
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from espnet_plugin.finish import is_finished, same_run, summary
+from espnet_plugin.stages import STAGES, SYSTEMS, System, get_system
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where the systems of an experiment find their data and settings.
+
+    Attributes:
+        expdir: Experiment directory; a system is `expdir/NAME`.
+        configs: Stage name -> ESPnet configuration file.
+        paired: Stage name -> (training, validation) data directories.
+        text: (training, validation) token stores.
+        options: Further options of the training entry, the same for all systems.
+    """
+
+    expdir: Path
+    configs: Mapping[str, str]
+    paired: Mapping[str, tuple[str, str]]
+    text: tuple[str, str]
+    options: Mapping[str, str]
+
+    def command(self, system: System) -> list[str]:
+        """Return the arguments of `espnet_plugin.bin.asr_train` that train a system.
+
+        Raises:
+            FileNotFoundError: If the configuration is missing.
+            ValueError: If it lacks the length of the run.
+        """
+        stage = STAGES[system.stage]
+        config = self.configs[system.stage]
+        command = ["--config", config, "--adaptation_stage", system.stage]
+        command += ["--init_dir", str(self.expdir / system.start)]
+        command += ["--output_dir", str(self.expdir / system.name)]
+        if stage.data == "text":
+            names, data = ("train_text", "valid_text"), self.text
+        else:
+            names, data = ("train_data", "valid_data"), self.paired[system.stage]
+        for name, path in zip(names, data, strict=True):
+            command += [f"--{name}", path]
+        for name, value in self.options.items():
+            command += [f"--{name}", value]
+        if system.matched:
+            command += ["--max_epoch", str(self.matched_epochs())]
+        return command
+
+    def matched_epochs(self) -> int:
+        """Return stage 3's epochs with as many paired updates as stages 2 and 3 together."""
+        align, full = self._length("adapt_align"), self._length("adapt_full")
+        return round((align[0] * align[1] + full[0] * full[1]) / full[1])
+
+    def _length(self, stage: str) -> tuple[int, int]:
+        path = Path(self.configs[stage])
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such configuration")
+        conf = yaml.safe_load(path.read_text(encoding="utf-8"))
+        for key in ("max_epoch", "num_iters_per_epoch"):
+            if not isinstance(conf.get(key), int):
+                raise ValueError(
+                    f"{path}: {key} must be a whole number: ablations get as many updates as "
+                    "stages 2 and 3 together"
+                )
+        return conf["max_epoch"], conf["num_iters_per_epoch"]
+
+
+@contextlib.contextmanager
+def log_to(path: Path) -> Iterator[None]:
+    """Send the log to a file (everything) and to stderr (warnings), for one training."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    root, old, level = logging.getLogger(), logging.getLogger().handlers[:], logging.root.level
+    to_file = logging.FileHandler(path, encoding="utf-8")
+    to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    to_stderr = logging.StreamHandler(sys.stderr)
+    to_stderr.setLevel(logging.WARNING)
+    to_stderr.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    root.handlers = [to_file, to_stderr]
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        to_file.close()
+        root.handlers = old
+        root.setLevel(level)
+
+
+def train(names: Sequence[str], plan: Plan) -> None:
+    """Train systems in the order given; finished ones are skipped, interrupted ones resumed.
+
+    Raises:
+        ValueError: If a name is unknown, or a directory was made with other settings.
+        FileNotFoundError: If a system's start is missing; says what makes it.
+    """
+    systems = [get_system(name) for name in names]
+    for system in systems:
+        start, output = plan.expdir / system.start, plan.expdir / system.name
+        if not (start / "config.json").is_file():
+            raise FileNotFoundError(f"{start} is missing: {_maker(system.start)}")
+        command = plan.command(system)
+        if same_run(output, _record(command)):
+            print(f"{system.name}: finished earlier, skipped ({summary(output)})")
+            continue
+        print(f"== {system.name}: {system.does}; from {system.start}", flush=True)
+        from espnet_plugin.task import AsyncSwitchTask  # 15 s: only when there is work
+
+        with log_to(output / "train.log"):
+            logging.info("asr_train %s", " ".join(command))
+            AsyncSwitchTask.main(cmd=command)
+        if not is_finished(output):
+            raise RuntimeError(f"{output} is not finished: see {output / 'train.log'}")
+
+
+def _record(command: list[str]) -> dict[str, Any]:
+    """Return what decides a training's result: its options and its configuration's text."""
+    options = dict(zip(command[::2], command[1::2], strict=True))
+    return {
+        **{name.lstrip("-"): value for name, value in options.items()},
+        "configuration": Path(options["--config"]).read_text(encoding="utf-8"),
+    }
+
+
+def _maker(name: str) -> str:
+    numbers = {"acoustic": 5, "adapt_text": 8, "adapt_align": 9, "adapt_full": 10}
+    stage = numbers[SYSTEMS[name].stage] if name in SYSTEMS and name != "init" else 5
+    return f"recipe stage {stage} makes it"
