@@ -8,7 +8,7 @@
 set -euo pipefail
 
 # options
-sets=             # the sets that the recipe needs, separated by spaces
+sets=${sets:-}    # the sets that the recipe needs, separated by spaces
 datadir=data      # where they belong
 # end of options
 here=$(cd -P "$(dirname "${BASH_SOURCE[0]}")" && pwd)

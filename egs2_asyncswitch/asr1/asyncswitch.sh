@@ -33,7 +33,7 @@ seed=0                        # of everything random
 expdir=exp                    # where models and results go
 dumpdir=dump                  # where formatted data goes
 datadir=data                  # where prepared data is
-data_script=local/data.sh     # stage 1 runs this, with --datadir; stage 1 is the only one that knows corpora
+data_script=local/data.sh     # what stage 1 runs, with --datadir; sets, nj and python are in its environment
 source=openai/whisper-large-v3  # the base model: hub id, model directory, OpenAI .pt, CTranslate2 directory, or demo
 train_set=train               # paired speech for stages 2 and 3 of the method
 valid_set=valid               # validation of the same, and the set that the merge ratio is chosen on
@@ -43,7 +43,7 @@ acoustic_valid_set=           # validation of the same
 text_train=                   # unpaired text, JSON lines; empty: DATADIR/text/train.jsonl
 text_valid=                   # validation of the same; empty: DATADIR/text/valid.jsonl
 mix_input=                    # text to widen by phrase mixing into text_train; empty: text_train is there already
-mix_phrases=                  # bilingual phrase list for it
+mix_phrases=                  # bilingual phrase lists for it, separated by spaces
 mix_lines=20000               # how many lines to make
 speed_perturb_factors=        # e.g. "0.9 1.0 1.1": train on TRAIN_SET_sp; empty: not at all
 lang_tokens="cs:ms ms:ms en:en" # language of an utterance or line -> Whisper's language token
@@ -135,6 +135,13 @@ begin() {
     echo "===== $(clock $SECONDS)  stage $1: $2$( ((left == 0)) || echo "  (about $(clock $left) left)")"
 }
 
+# filter_training_sets MODEL: drop what cannot be trained on; too long a text, too, once there is a model's tokenizer.
+filter_training_sets() {
+    local counted=()
+    if [ -s "$1/config.json" ]; then counted=(--model "$1"); fi
+    plugin prepare_data filter --sets "$training_sets" --dumpdir "$dumpdir/raw" ${counted[@]+"${counted[@]}"}
+}
+
 train_systems() {
     job "$1" train_systems --systems "$2" --expdir "$expdir" --dumpdir "$dumpdir" \
         --train_set "$train_set" --valid_set "$valid_set" \
@@ -166,6 +173,7 @@ acoustic_sets=$(words "$acoustic_train_set" "$acoustic_valid_set")
 prepared_sets=$(words "$prepared_train" "$valid_set" "$acoustic_sets" "$test_sets")
 training_sets=$(words "$train_set" "$valid_set" "$acoustic_sets")
 decoded_sets=$(words "$valid_set" "$test_sets")
+if ((nj == 0)); then nj=$(getconf _NPROCESSORS_ONLN); fi
 read -ra report_args <<<"$report_args"
 if [ -z "$systems" ]; then
     systems="init adapt_text adapt_align adapt_full"
@@ -180,14 +188,18 @@ fi
 
 # ---- the stages
 if begin 1 "data: corpora -> $datadir"; then
-    "$data_script" --datadir "$datadir" --sets "$prepared_sets"
+    sets=$prepared_sets nj=$nj python=$python "$data_script" --datadir "$datadir"
 fi
 
 if begin 2 "synthetic data"; then
     if [ -n "$mix_input" ]; then
-        need 1 "$mix_input"
-        plugin synth_data mix --input "$mix_input" --phrases "$mix_phrases" --output "$text_train" \
-            --lines "$mix_lines" --seed "$seed"
+        [ -n "$mix_phrases" ] || fail "--mix_input needs --mix_phrases"
+        need 1 "$mix_input" "$text_valid"
+        mix=(--input "$mix_input" --output "$text_train" --lines "$mix_lines")
+        for file in $mix_phrases; do need 1 "$file"; mix+=(--phrases "$file"); done
+        mix+=(--exclude "$text_valid")  # nothing that is validated or tested on may be mixed
+        for set in $decoded_sets; do need 1 "$datadir/$set/text"; mix+=("$datadir/$set/text"); done
+        plugin synth_data mix "${mix[@]}"
     fi
     if [ -n "$speed_perturb_factors" ]; then
         need_sets 1 "$datadir" "$prepared_train"
@@ -205,17 +217,16 @@ fi
 
 if begin 4 "filter the training sets (test sets stay whole)"; then
     need_sets 3 "$dumpdir/raw" "$training_sets"
-    plugin prepare_data filter --sets "$training_sets" --dumpdir "$dumpdir/raw"
+    filter_training_sets "$expdir/init"
 fi
 
-if begin 5 "import $source -> $expdir/init"; then
-    if [ -z "$acoustic_train_set" ]; then
-        plugin import_model --source "$source" --output "$expdir/init"
-    else
-        plugin import_model --source "$source" --output "$expdir/whisper_base"
-        need_sets 3 "$dumpdir/raw" "$acoustic_sets"
-        train_systems init "init"
-    fi
+if begin 5 "import $source -> $expdir/init${acoustic_train_set:+, adapted acoustically}"; then
+    need_sets 3 "$dumpdir/raw" "$training_sets"
+    imported=$expdir/init
+    if [ -n "$acoustic_train_set" ]; then imported=$expdir/whisper_base; fi
+    plugin import_model --source "$source" --output "$imported"
+    filter_training_sets "$imported"
+    if [ -n "$acoustic_train_set" ]; then train_systems init "init"; fi
 fi
 
 if begin 6 "text store: $text_train -> $dumpdir/text"; then

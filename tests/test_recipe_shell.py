@@ -1,0 +1,418 @@
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+RECIPE = "egs2_asyncswitch/asr1"
+
+# What the scripts need of the system.
+TOOLS = "basename bash cat dirname env getconf mkdir tee touch tr"
+
+# Stands for Python: notes module and arguments, and makes what the module would make.
+FAKE_PYTHON = r"""#!/usr/bin/env bash
+set -eu
+if [ "$1" = -c ]; then exit 0; fi
+[ "$1" = -m ]; module=${2##*.}; shift 2
+{ printf '%s' "$module"; printf '|%s' "$@"; echo; } >>"$CALLS"
+if [ "$module" = "${FAIL:-}" ]; then echo "$module fails" >&2; exit 3; fi
+option() {
+    local name=$1 previous=
+    shift
+    for a; do [ "$previous" != "$name" ] || echo "$a"; previous=$a; done
+}
+data() { mkdir -p "$1"; for f in wav.scp text utt2spk utt2lang; do echo x >"$1/$f"; done; }
+model() { mkdir -p "$1"; echo "{}" >"$1/config.json"; }
+case $module in
+    prepare_data)
+        [ "$1" != format ] ||
+            for s in $(option --sets "$@"); do data "$(option --dumpdir "$@")/$s"; done ;;
+    synth_data)
+        output=$(option --output "$@")
+        case $1 in mix) echo x >"$output" ;; speed) data "$output" ;; esac ;;
+    import_model) model "$(option --output "$@")" ;;
+    text_corpus) [ "$1" != prepare ] || mkdir -p "$(option --output "$@")" ;;
+    train_systems)
+        for s in $(option --systems "$@"); do model "$(option --expdir "$@")/$s"; done ;;
+    merge)
+        prefix=$(option --output_prefix "$@")
+        for r in $(option --ratios "$@" | tr , " "); do model "$prefix$r"; done ;;
+    decode)
+        for y in $(option --systems "$@"); do
+            for s in $(option --sets "$@"); do
+                d="$(option --expdir "$@")/$y/decode_$(option --tag "$@")/$s"
+                mkdir -p "$d"
+                echo x >"$d/text"
+            done
+        done ;;
+    watch) while [ "$1" != -- ]; do shift; done; shift; exec "$@" ;;
+esac
+"""
+
+SETS = ["--train_set", "tr", "--valid_set", "va", "--test_sets", "te1 te2"]
+
+
+class Recipe:
+    """A copy of the recipe in a folder with spaces, with programs that only take notes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "my check out"
+        self.asr1 = self.root / RECIPE
+        self.bin = folder / "bin"
+        self.calls_file = folder / "calls"
+        self.bin.mkdir()
+        self.calls_file.touch()
+        shutil.copytree(
+            ROOT / RECIPE,
+            self.asr1,
+            symlinks=True,
+            ignore=lambda folder, names: {"exp", "data", "dump"} & set(names),
+        )
+        (self.root / "local").mkdir()
+        for script in (ROOT / "local").glob("*.sh"):
+            shutil.copy(script, self.root / "local")
+        for name in TOOLS.split():
+            program = shutil.which(name)
+            assert program, f"the test needs {name}"
+            (self.bin / name).symlink_to(program)
+        self.program("espeak-ng")
+        self.program("sclite")
+        self.program(self.root / ".venv/bin/python", FAKE_PYTHON)
+        self.variables = {
+            "PATH": str(self.bin),
+            "CALLS": str(self.calls_file),
+            "SCTK_DIRS": "",
+            "HOME": str(folder),
+        }
+
+    def program(self, path: str | Path, script: str = "#!/bin/sh\nexit 0\n") -> None:
+        path = self.bin / path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(script)
+        path.chmod(0o755)
+
+    def run(
+        self, script: str | Path, *options: str, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(self.asr1 / script), *options],
+            cwd=self.root.parent,
+            env=self.variables | variables,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            stdin=subprocess.DEVNULL,
+        )
+
+    def calls(self) -> list[list[str]]:
+        return [line.split("|") for line in self.calls_file.read_text().splitlines()]
+
+    def data(self, *sets: str) -> None:
+        for name in sets:
+            for file in ("wav.scp", "text", "utt2spk", "utt2lang"):
+                path = self.asr1 / "data" / name / file
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text("x\n")
+
+    def text(self) -> None:
+        for part in ("train", "valid"):
+            path = self.asr1 / f"data/text/{part}.jsonl"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("{}\n")
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Recipe:
+    return Recipe(tmp_path)
+
+
+def option(call: list[str], name: str) -> str:
+    return call[call.index(name) + 1]
+
+
+def test_help_is_quick_and_complete(recipe: Recipe) -> None:
+    start = time.monotonic()
+    result = recipe.run("asyncswitch.sh", "--help")
+    assert time.monotonic() - start < 1
+    assert result.returncode == 0
+    declared = (recipe.asr1 / "asyncswitch.sh").read_text().split("# options\n")[1]
+    declared = declared.split("# end of options")[0]
+    names = [line.split("=")[0] for line in declared.splitlines()]
+    assert len(names) > 30
+    for name in names:
+        assert f"--{name} " in result.stdout
+    assert all(" # " in line for line in declared.splitlines()), "an option without a comment"
+    assert recipe.calls() == []
+
+
+@pytest.mark.parametrize("script", ["run.sh", "run_demo.sh", "local/train_text.sh"])
+def test_help_of_every_entry(recipe: Recipe, script: str) -> None:
+    result = recipe.run(script, "--help")
+    assert result.returncode == 0, result.stderr
+    assert "Options" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--stop-stagee", "3"], "unknown option --stop_stagee; did you mean --stop_stage?"),
+        (["--tset_sets", "x"], "did you mean --test_sets?"),
+        (["--qwertyuiop", "x"], "unknown option --qwertyuiop ("),
+        (["--stage"], "--stage needs a value"),
+        (["--stage", "--stop_stage", "3"], "--stage needs a value, and --stop_stage follows"),
+        (["--stage", "eight"], "--stage is a whole number, not 'eight'"),
+        (["5"], "an option is expected, not '5'"),
+        (["--stage", "9", "--stop_stage", "8"], "--stage 9 comes after --stop_stage 8"),
+        (["--stage", "14", "--stop_stage", "14"], "not there yet"),
+        (["--stop_stage", "15"], "not there yet"),
+        (["--test_sets", ""], "--test_sets is empty"),
+        (["--train_set", ""], "--train_set is empty"),
+        ([*SETS, "--acoustic_train_set", "a"], "--acoustic_train_set needs --acoustic_valid_set"),
+        ([*SETS, "--python", "/no/python"], "/no/python does not run as Python 3.12"),
+        ([*SETS, "--stage", "12", "--systems", "adapt_fool"], "no system is called adapt_fool"),
+    ],
+)
+def test_wrong_options(recipe: Recipe, options: list[str], message: str) -> None:
+    result = recipe.run("asyncswitch.sh", *options)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert recipe.calls() == []
+
+
+def test_both_spellings(recipe: Recipe) -> None:
+    recipe.data("tr", "va", "te1", "te2")
+    for options in (["--stop-stage", "3"], ["--stop_stage=3"], ["--stop-stage=3"]):
+        result = recipe.run("asyncswitch.sh", *SETS, "--stage", "3", *options)
+        assert result.returncode == 0, result.stderr
+    assert [call[:2] for call in recipe.calls()] == [["prepare_data", "format"]] * 3
+
+
+@pytest.mark.parametrize(
+    ("stage", "missing", "maker"),
+    [
+        (3, "data/tr/wav.scp", 1),
+        (4, "dump/raw/tr/wav.scp", 3),
+        (5, "dump/raw/tr/wav.scp", 3),
+        (6, "exp/init/config.json", 5),
+        (7, "exp/init/config.json", 5),
+        (8, "exp/init/config.json", 5),
+        (9, "exp/init/config.json", 5),
+        (10, "exp/init/config.json", 5),
+        (11, "exp/init/config.json", 5),
+        (12, "exp/init/config.json", 5),
+        (13, "dump/raw/va/wav.scp", 3),
+    ],
+)
+def test_missing_input_names_the_stage(
+    recipe: Recipe, stage: int, missing: str, maker: int
+) -> None:
+    options = [*SETS, "--stage", str(stage), "--stop_stage", str(stage)]
+    result = recipe.run("asyncswitch.sh", *options)
+    assert result.returncode == 2
+    assert f"{missing} is missing or empty; stage {maker} makes it" in result.stderr
+    assert recipe.calls() == []
+
+
+def test_missing_model_names_its_stage(recipe: Recipe) -> None:
+    recipe.data("tr", "va", "te1", "te2")
+    recipe.text()
+    assert recipe.run("asyncswitch.sh", *SETS, "--stop_stage", "13").returncode == 0
+    makers = {"adapt_text": 8, "align_only": 9, "direct_full": 10, "direct_merge_0.2": 11}
+    for system, maker in makers.items():
+        (recipe.asr1 / "exp" / system / "config.json").unlink()
+        result = recipe.run("asyncswitch.sh", *SETS, "--stage", "12", "--systems", system)
+        assert result.returncode == 2
+        assert f"exp/{system}/config.json is missing or empty; stage {maker}" in result.stderr
+    (recipe.asr1 / "exp/adapt_full/decode_greedy/te2/text").unlink()
+    result = recipe.run("asyncswitch.sh", *SETS, "--stage", "13", "--systems", "adapt_full")
+    assert "decode_greedy/te2/text is missing or empty; stage 12 makes it" in result.stderr
+
+
+def test_all_stages_with_spaces_in_every_path(recipe: Recipe, tmp_path: Path) -> None:
+    recipe.data("tr", "va", "te1", "te2")
+    recipe.text()
+    options = [*SETS, "--expdir", "my exp", "--dumpdir", f"{tmp_path}/my dump", "--ngpu", "0"]
+    options += ["--source", "/models/my whisper", "--lang_tokens", "cs:ms en:en", "--seed", "7"]
+    options += ["--stage_seconds", "9 9 9 9 9 9 9 9 9 9 9 9 9"]
+    result = recipe.run("asyncswitch.sh", *options)
+    assert result.returncode == 0, result.stderr
+    calls = recipe.calls()
+    modules = [call[0] for call in calls]
+    assert modules == (
+        ["prepare_data"] * 2  # format, filter
+        + ["import_model", "prepare_data"]  # and filter by tokens
+        + ["text_corpus"] * 2
+        + ["prepare_data", "text_corpus"]  # statistics
+        + ["train_systems"] * 3
+        + ["merge"] * 2
+        + ["decode", "report"]
+    )
+    assert option(calls[2], "--source") == "/models/my whisper"
+    assert option(calls[2], "--output") == "my exp/init"
+    assert option(calls[3], "--model") == "my exp/init"
+    training = [call for call in calls if call[0] == "train_systems"]
+    assert [option(call, "--systems") for call in training] == [
+        "adapt_text",
+        "adapt_align align_only",
+        "adapt_full direct_full text_full align_full",
+    ]
+    for call in training:
+        assert option(call, "--expdir") == "my exp"
+        assert option(call, "--dumpdir") == f"{tmp_path}/my dump"
+        assert option(call, "--lang_tokens") == "cs:ms en:en"
+        assert option(call, "--seed") == "7"
+    decode = calls[-2]
+    assert option(decode, "--sets") == "va te1 te2"
+    systems = option(decode, "--systems").split()
+    assert systems[:4] == ["init", "adapt_text", "adapt_align", "adapt_full"]
+    assert {"merge_0.4", "direct_merge_0.8", "align_only", "text_full"} < set(systems)
+    assert (recipe.asr1 / "my exp/logs/decode.log").exists()
+    for stage in range(1, 14):
+        assert f"stage {stage}: " in result.stdout
+    assert "(about 1:57 left)" in result.stdout  # 13 stages of 9 s, before anything is measured
+
+
+def test_acoustic_adaptation_and_no_ablations(recipe: Recipe) -> None:
+    recipe.data("tr", "va", "ac", "vac", "te1", "te2")
+    recipe.text()
+    options = [*SETS, "--acoustic_train_set", "ac", "--acoustic_valid_set", "vac"]
+    result = recipe.run("asyncswitch.sh", *options, "--ablations", "", "--report_args", "--a 1")
+    assert result.returncode == 0, result.stderr
+    calls = recipe.calls()
+    imported = next(call for call in calls if call[0] == "import_model")
+    assert option(imported, "--output") == "exp/whisper_base"
+    trained = [option(call, "--systems") for call in calls if call[0] == "train_systems"]
+    assert trained == ["init", "adapt_text", "adapt_align", "adapt_full"]
+    assert option(calls[-2], "--systems").startswith("whisper_base init ")
+    assert "direct" not in option(calls[-2], "--systems")
+    assert calls[-1][-2:] == ["--a", "1"]
+
+
+def test_speed_perturbed_copies_are_what_is_trained_on(recipe: Recipe) -> None:
+    recipe.data("tr", "va", "te1", "te2")
+    recipe.text()
+    factors = ["--speed_perturb_factors", "0.9 1.0 1.1"]
+    result = recipe.run("asyncswitch.sh", *SETS, *factors, "--stop_stage", "9")
+    assert result.returncode == 0, result.stderr
+    calls = recipe.calls()
+    assert calls[0][:2] == ["synth_data", "speed"]
+    assert option(calls[0], "--factors") == "0.9 1.0 1.1"
+    assert option(calls[0], "--output") == "data/tr_sp"
+    assert option(calls[-1], "--train_set") == "tr_sp"
+
+
+def test_mixing_excludes_what_is_tested_on(recipe: Recipe) -> None:
+    recipe.data("tr", "va", "te1", "te2")
+    recipe.text()
+    (recipe.asr1 / "data/text/train.jsonl").unlink()
+    phrases = recipe.root / "phrases.tsv"
+    phrases.write_text("x\n")
+    hand = recipe.asr1 / "data/text/hand.jsonl"
+    hand.write_text("{}\n")
+    options = [*SETS, "--mix_input", "data/text/hand.jsonl", "--stop_stage", "2"]
+    result = recipe.run("asyncswitch.sh", *options)
+    assert result.returncode == 2
+    assert "--mix_input needs --mix_phrases" in result.stderr
+    result = recipe.run("asyncswitch.sh", *options, "--mix_phrases", "../../phrases.tsv")
+    assert result.returncode == 0, result.stderr
+    (call,) = recipe.calls()
+    excluded = call[call.index("--exclude") + 1 :]
+    assert excluded == ["data/text/valid.jsonl", *(f"data/{s}/text" for s in ("va", "te1", "te2"))]
+
+
+def test_failing_stage_ends_the_recipe(recipe: Recipe) -> None:
+    recipe.data("tr", "va", "te1", "te2")
+    recipe.text()
+    result = recipe.run("asyncswitch.sh", *SETS, FAIL="train_systems")
+    assert result.returncode == 3
+    assert recipe.calls()[-1][0] == "train_systems"
+    assert "train_systems fails" in (recipe.asr1 / "exp/logs/adapt_text.log").read_text()
+    assert "done:" not in result.stdout
+
+
+def test_no_sclite_is_said_before_any_work(recipe: Recipe) -> None:
+    (recipe.bin / "sclite").unlink()
+    result = recipe.run("asyncswitch.sh", *SETS)
+    assert result.returncode == 2
+    assert "sclite, which stage 13 scores with" in result.stderr
+    assert recipe.calls() == []
+
+
+@pytest.mark.parametrize("program", ["sclite", "espeak-ng"])
+def test_demo_says_what_program_is_missing(recipe: Recipe, program: str) -> None:
+    (recipe.bin / program).unlink()
+    result = recipe.run("run_demo.sh")
+    assert result.returncode == 2
+    assert f"{program} is missing; make env installs it" in result.stderr
+
+
+def test_demo_passes_the_user_s_options_last(recipe: Recipe) -> None:
+    result = recipe.run("run_demo.sh", "--stage", "13", "--expdir", "exp/seed_1")
+    assert result.returncode == 2
+    assert "dump/raw/valid_paired/wav.scp is missing" in result.stderr
+    watch = recipe.calls()[0]
+    assert option(watch, "--output") == "exp/seed_1/resources.json"
+    assert option(watch, "--max_gb") == "8"
+    assert watch[-4:] == ["--stage", "13", "--expdir", "exp/seed_1"]
+    assert (recipe.asr1 / "exp/.demo").exists()
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"corpora": "NSC FLEURS"}, "db.sh: NSC is empty; set it to the folder of that corpus"),
+        ({"corpora": "FLEURS", "FLEURS": "/no such"}, "db.sh: FLEURS=/no such is not a folder"),
+        ({"corpora": "FLUERS"}, "db.sh declares no variable FLUERS"),
+        ({"corpora": "not a name"}, "db.sh: corpora names 'not'"),
+        ({"corpora": "FLEURS", "FLEURS": "/"}, "cannot prepare them yet"),
+    ],
+)
+def test_corpus_variables(recipe: Recipe, variables: dict[str, str], message: str) -> None:
+    result = recipe.run("asyncswitch.sh", *SETS, **variables)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert recipe.calls() == []
+
+
+def test_stage_alone_passes_options_through(recipe: Recipe) -> None:
+    for folder in ("exp/adapt_text", "dump/raw/train_paired", "dump/raw/valid_paired", "conf"):
+        if folder != "conf":
+            (recipe.asr1 / folder).mkdir(parents=True)
+    (recipe.asr1 / "exp/adapt_text/config.json").write_text("{}")
+    (recipe.root / "my conf.yaml").write_text("")
+    config = ["--config", str(recipe.root / "my conf.yaml")]
+    result = recipe.run("local/train_align.sh", "--ngpu", "2", *config, "--", "--max_epoch", "3")
+    assert result.returncode == 0, result.stderr
+    (call,) = recipe.calls()
+    assert call[0] == "asr_train"
+    assert option(call, "--adaptation_stage") == "adapt_align"
+    assert option(call, "--config") == config[1]
+    assert option(call, "--multiprocessing_distributed") == "true"
+    assert call[-2:] == ["--max_epoch", "3"]
+    result = recipe.run("local/train_full.sh")
+    assert result.returncode == 2
+    assert "exp/adapt_align/config.json is missing; recipe stage 9 makes it" in result.stderr
+
+
+def test_slurm_gets_the_job(recipe: Recipe) -> None:
+    recipe.program("srun", '#!/usr/bin/env bash\n(IFS="|"; echo "srun|$*") >>"$CALLS"\nexit 5\n')
+    recipe.data("tr", "va", "te1", "te2")
+    recipe.text()
+    options = [*SETS, "--ngpu", "2", "--expdir", "my exp"]
+    slurm = {"cmd_backend": "slurm", "slurm_options": "--partition=a100 --time=9:00:00"}
+    result = recipe.run("asyncswitch.sh", *options, **slurm)
+    assert result.returncode == 5
+    call = recipe.calls()[-1]
+    assert call[0] == "srun"
+    assert {"--partition=a100", "--time=9:00:00", "--gres=gpu:2", "my exp"} < set(call)
+    result = recipe.run("asyncswitch.sh", *options, cmd_backend="pbs")
+    assert result.returncode == 2
+    assert "cmd_backend is local or slurm, not 'pbs'" in result.stderr
+
+
+def test_links_of_the_recipe() -> None:
+    for name in ("conf", "local"):
+        assert os.readlink(ROOT / RECIPE / name) == f"../../{name}"
