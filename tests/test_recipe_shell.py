@@ -171,6 +171,7 @@ def test_help_of_every_entry(recipe: Recipe, script: str) -> None:
         (["--test_sets", ""], "--test_sets is empty"),
         (["--train_set", ""], "--train_set is empty"),
         ([*SETS, "--acoustic_train_set", "a"], "--acoustic_train_set needs --acoustic_valid_set"),
+        (["--require", "yes"], "--require is true or false, not 'yes'"),
         ([*SETS, "--python", "/no/python"], "/no/python does not run as Python 3.12"),
         ([*SETS, "--stage", "12", "--systems", "adapt_fool"], "no system is called adapt_fool"),
     ],
@@ -279,7 +280,7 @@ def test_acoustic_adaptation_and_no_ablations(recipe: Recipe) -> None:
     recipe.data("tr", "va", "ac", "vac", "te1", "te2")
     recipe.text()
     options = [*SETS, "--acoustic_train_set", "ac", "--acoustic_valid_set", "vac"]
-    result = recipe.run("asyncswitch.sh", *options, "--ablations", "", "--report_args", "--a 1")
+    result = recipe.run("asyncswitch.sh", *options, "--ablations", "", "--require", "true")
     assert result.returncode == 0, result.stderr
     calls = recipe.calls()
     imported = next(call for call in calls if call[0] == "import_model")
@@ -288,7 +289,12 @@ def test_acoustic_adaptation_and_no_ablations(recipe: Recipe) -> None:
     assert trained == ["init", "adapt_text", "adapt_align", "adapt_full"]
     assert option(calls[-2], "--systems").startswith("whisper_base init ")
     assert "direct" not in option(calls[-2], "--systems")
-    assert calls[-1][-2:] == ["--a", "1"]
+    report = calls[-1]
+    assert report[-1] == "--require"
+    assert option(report, "--sets") == "te1 te2"
+    assert option(report, "--valid_sets") == "va"
+    assert option(report, "--text_lines") == "data/text/train.jsonl"
+    assert option(report, "--speech_sets") == "tr ac"
 
 
 def test_speed_perturbed_copies_are_what_is_trained_on(recipe: Recipe) -> None:
@@ -395,6 +401,36 @@ def test_stage_alone_passes_options_through(recipe: Recipe) -> None:
     result = recipe.run("local/train_full.sh")
     assert result.returncode == 2
     assert "exp/adapt_align/config.json is missing; recipe stage 9 makes it" in result.stderr
+
+
+def test_seeds_run_the_demo_and_make_one_table(recipe: Recipe) -> None:
+    recipe.program(
+        recipe.asr1 / "run_demo.sh",
+        """#!/usr/bin/env bash
+(IFS="|"; echo "demo|$*") >>"$CALLS"
+""",
+    )
+    result = recipe.run("local/run_experiment.sh", "seeds", "2", "--stop_stage", "12")
+    assert result.returncode == 0, result.stderr
+    first, second, report = recipe.calls()
+    assert first[3:] == ["--stop_stage", "12", "--expdir", "exp/seed_1", "--seed", "1"]
+    assert second[-1] == "2"
+    assert report[:4] == ["report", "--seeds", "exp/seed_1/results.json", "exp/seed_2/results.json"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "which experiment? there is: seeds NUMBER"),
+        (["sedes", "3"], "no experiment is called 'sedes'"),
+        (["seeds"], "seeds wants a number of runs, two or more; got ''"),
+        (["seeds", "1"], "got '1'"),
+    ],
+)
+def test_wrong_experiments(recipe: Recipe, options: list[str], message: str) -> None:
+    result = recipe.run("local/run_experiment.sh", *options)
+    assert result.returncode == 2
+    assert message in result.stderr
 
 
 def test_slurm_gets_the_job(recipe: Recipe) -> None:

@@ -59,7 +59,7 @@ merge_ratios="0.2 0.4 0.6 0.8" # share of the adapted model; adapt_full and dire
 systems=                      # systems to decode and score; empty: all that the stages before make
 decode_tag=greedy             # name of this decoding
 decode_batch=16               # utterances decoded together
-report_args=                  # more options for the report, e.g. what it requires
+require=false                 # true: stage 13 fails unless the demo's required results are there
 stage_seconds=                # seconds that stages 1 to 13 took somewhere, to estimate the time left; empty: no estimate
 # end of options
 . local/parse_options.sh "$@"
@@ -174,7 +174,6 @@ prepared_sets=$(words "$prepared_train" "$valid_set" "$acoustic_sets" "$test_set
 training_sets=$(words "$train_set" "$valid_set" "$acoustic_sets")
 decoded_sets=$(words "$valid_set" "$test_sets")
 if ((nj == 0)); then nj=$(getconf _NPROCESSORS_ONLN); fi
-read -ra report_args <<<"$report_args"
 if [ -z "$systems" ]; then
     systems="init adapt_text adapt_align adapt_full"
     if [ -n "$acoustic_train_set" ]; then systems="whisper_base $systems"; fi
@@ -245,7 +244,7 @@ if begin 7 "statistics"; then
     need_sets 3 "$dumpdir/raw" "$training_sets $test_sets"
     plugin prepare_data stats --sets "$training_sets $test_sets" --dumpdir "$dumpdir/raw" --model "$expdir/init" \
         --output "$expdir/stats"
-    plugin text_corpus stats --store "$dumpdir/text/train"
+    plugin text_corpus stats --store "$dumpdir/text/train" "$dumpdir/text/valid"
 fi
 
 if begin 8 "adapt_text: the decoder, on text alone"; then
@@ -292,8 +291,11 @@ if begin 13 "score and report"; then
     for system in $systems; do
         for set in $decoded_sets; do need 12 "$expdir/$system/decode_$decode_tag/$set/text"; done
     done
-    plugin report --expdir "$expdir" --dumpdir "$dumpdir/raw" --systems "$systems" --sets "$decoded_sets" \
-        --tag "$decode_tag" ${report_args[@]+"${report_args[@]}"}
+    known=()  # without the text there is no error on words that occur in the text alone
+    if [ -s "$text_train" ]; then known=(--text_lines "$text_train" --speech_sets "$train_set $acoustic_train_set"); fi
+    if $require; then known+=(--require); fi
+    plugin report --expdir "$expdir" --dumpdir "$dumpdir/raw" --systems "$systems" --sets "$test_sets" \
+        --valid_sets "$valid_set" --tag "$decode_tag" ${known[@]+"${known[@]}"}
 fi
 
 echo "===== $(clock $SECONDS)  done: stages $stage to $stop_stage"
