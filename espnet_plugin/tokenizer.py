@@ -255,7 +255,7 @@ def _check_specials(given: WhisperTokenizer, vocab_size: int, where: Path) -> li
     specials = special_tokens(base)
     aliases = {"<|nocaptions|>", "<|nospeech|>"}
     for i, token in enumerate(specials, N_BYTE_PAIR):
-        found = given.convert_ids_to_tokens(i)
+        found = str(given.convert_ids_to_tokens(i))
         if found != token and not {found, token} <= aliases:
             raise ValueError(f"{where}: vocabulary mismatch: id {i} is {found!r}, not {token!r}")
         specials[i - N_BYTE_PAIR] = found

