@@ -125,7 +125,7 @@ def with_nan(path):
         (lambda p, b: p.write_bytes(b""), "empty: 0 bytes"),
         (lambda p, b: p.write_bytes(b"RIFF but not a wav"), "corrupt or no audio: "),
         (lambda p, b: p.write_bytes(b"saya nak kopi " * 99), "corrupt or no audio: "),
-        (lambda p, b: p.write_bytes(b[:20000]), "truncated: 19956 of 32000 bytes of samples"),
+        (lambda p, b: p.write_bytes(b[:20000]), "truncated: 19956 of 32000 bytes"),
         (lambda p, b: soundfile.write(p, np.zeros(0, np.int16), 16000), "empty: no samples"),
         (lambda p, b: with_nan(p), "has NaN or infinite samples"),
     ],
@@ -142,6 +142,24 @@ def test_truncated_flac(tmp_path):
     soundfile.write(buffer, pcm(tone(3)), 16000, format="FLAC")
     path = write_bytes(tmp_path / "t.flac", buffer.getvalue()[: len(buffer.getvalue()) // 2])
     assert make(path, tmp_path).fault.startswith(("corrupt", "truncated"))
+
+
+@pytest.mark.parametrize("form", ["WAV", "AIFF", "AU", "W64", "RF64", "CAF", "NIST", "OGG"])
+def test_half_a_file_is_a_fault_in_every_format(tmp_path, form):
+    buffer = io.BytesIO()
+    soundfile.write(buffer, pcm(tone()), 16000, format=form)
+    data = buffer.getvalue()
+    path = write_bytes(tmp_path / "whole", data)
+    assert make(path, tmp_path).samples == 16000
+    path = write_bytes(tmp_path / "half", data[: len(data) // 2])
+    assert make(path, tmp_path).fault.startswith(("truncated: ", "corrupt", "empty: "))
+
+
+def test_half_an_mp3_is_noted(tmp_path):
+    soundfile.write(tmp_path / "x.mp3", tone(), 16000)
+    assert make(tmp_path / "x.mp3", tmp_path).notes == []
+    path = write_bytes(tmp_path / "h.mp3", (tmp_path / "x.mp3").read_bytes()[:1500])
+    assert make(path, tmp_path).notes == ["shorter than its MP3 header says"]
 
 
 def test_wav_of_unknown_length_is_no_fault(tmp_path, wav):
@@ -232,6 +250,21 @@ def test_plain_file(tmp_path):
     assert plain_file("x y.ark:12") == "x y.ark"
     assert plain_file(str(odd)) == str(odd)  # a file of that name wins
     assert plain_file("sox x -t wav - |") is None
+
+
+def test_a_full_disk_is_no_fault_of_the_audio(wav, tmp_path, monkeypatch):
+    def full(self, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        make(wav, tmp_path, copy=True)
+
+
+def test_header_counted_as_samples_is_no_fault(tmp_path, wav):
+    data = wav.read_bytes()
+    path = write_bytes(tmp_path / "h.wav", data[:40] + (32044).to_bytes(4, "little") + data[44:])
+    assert make(path, tmp_path).samples == 16000
 
 
 def test_audio_error_is_no_value_error():

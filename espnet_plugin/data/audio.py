@@ -1,5 +1,6 @@
 """Utterances out of a recording: cut, brought to 16 kHz mono, written or referred to."""
 
+import io
 import os
 import re
 from dataclasses import dataclass, field
@@ -55,7 +56,7 @@ class Made:
         path: The audio file, made or referred to; empty where there is a fault.
         samples: Its length at 16 kHz.
         fault: Why it cannot be used, or None.
-        notes: Oddities that were put right (``clipped``, ``cut``, ``resampled``).
+        notes: Oddities that were put right (``clipped``, ``cut``, ``resampled``, ...).
     """
 
     utt: str
@@ -128,8 +129,11 @@ def read_cut(
     start, end = _range(audio, cut, notes)
     audio.seek(start)
     samples = audio.read(end - start, dtype="float32", always_2d=True)
-    if len(samples) < end - start and audio.format != "MP3":  # an MP3's length is an estimate
-        raise AudioError(f"truncated: {len(samples)} of {end - start} samples")
+    if len(samples) < end - start:
+        if audio.format != "MP3":  # whose length can be an estimate
+            raise AudioError(f"truncated: {len(samples)} of {end - start} samples")
+        if len(samples) < 0.95 * (end - start):
+            notes.append("shorter than its MP3 header says")
     if not np.isfinite(samples).all():
         raise AudioError("has NaN or infinite samples")
     mono = to_mono(samples, channel)
@@ -148,8 +152,10 @@ def _write_flac(path: Path, samples: np.ndarray) -> None:
     """Write ``(samples,)`` int16 so that a kill leaves no half file (unlike tables, not synced)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_sibling(path.with_name("audio"))  # short: the id may fill the name
+    encoded = io.BytesIO()
+    soundfile.write(encoded, samples, RATE, format="FLAC", subtype="PCM_16")
     try:
-        soundfile.write(temporary, samples, RATE, format="FLAC", subtype="PCM_16")
+        temporary.write_bytes(encoded.getvalue())  # so that a full disk is an OSError, not a fault
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from espnet_plugin.cli import parser
+from espnet_plugin.cli import nearest, parser
 
 USER_ERRORS = (ValueError, FileNotFoundError)
 
@@ -101,7 +101,11 @@ def run_format(options: argparse.Namespace) -> None:
     def work(name: str) -> object:
         source, output = pairs[name]
         if not source.is_dir():
-            raise FileNotFoundError(f"{source}: no such data directory; stages 1 and 2 make it")
+            known = [p.name for p in source.parent.glob("*") if p.is_dir()]
+            raise FileNotFoundError(
+                f"{source}: no such data directory{nearest(source.name, known)}; stages 1 and 2 "
+                "make it"
+            )
         return format_set(
             source,
             output,

@@ -17,7 +17,7 @@ from typing import Any
 from espnet_plugin.checkpoint import atomic_write, read_json, sha256_file, write_json
 from espnet_plugin.data.audio import RATE
 from espnet_plugin.data.datadir import DataDir
-from espnet_plugin.data.formatting import FILTER_STAMP
+from espnet_plugin.data.formatting import FILTER_STAMP, formatted_set
 from espnet_plugin.data.tables import some
 from espnet_plugin.data.tokens import TokenCounter
 
@@ -171,12 +171,8 @@ def filter_set(dumpdir: str | Path, name: str, limits: Limits | None = None) -> 
     limits = limits or Limits()
     if TEST_SET.search(name):
         raise ValueError(f"{name}: test sets are never filtered: the score would be of another set")
-    path, original = Path(dumpdir) / name, Path(dumpdir) / "org" / name
-    if not (path / "utt2num_samples").is_file():
-        raise FileNotFoundError(f"{path}: not a formatted set; format (stage 3) makes it")
+    path, original = formatted_set(dumpdir, name), Path(dumpdir) / "org" / name
     if not (path / FILTER_STAMP).is_file():  # as format made it
-        if not (path / "wav.scp").is_file():
-            raise FileNotFoundError(f"{path}: has no wav.scp; format (stage 3) did not finish")
         data = DataDir.load(path)
         if original.exists():
             shutil.rmtree(original)  # of an earlier formatting

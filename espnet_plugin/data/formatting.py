@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from espnet_plugin.checkpoint import atomic_write, read_json, write_json
-from espnet_plugin.cli import progress
+from espnet_plugin.cli import nearest, progress
 from espnet_plugin.data.audio import RATE, AudioOptions, Cut, Made, make_recording
 from espnet_plugin.data.datadir import MAPS, DataDir
 from espnet_plugin.data.source import plain_file
@@ -74,6 +74,23 @@ class Formatted:
                 f"drops them from training sets): {some(self.too_long)}"
             )
         return text
+
+
+def formatted_set(dumpdir: str | Path, name: str) -> Path:
+    """Return the directory of a finished set.
+
+    Raises:
+        FileNotFoundError: It does not exist or is not finished; names the nearest set.
+    """
+    path = Path(dumpdir) / name
+    for table in ("utt2num_samples", "wav.scp"):  # wav.scp is written last
+        if not (path / table).is_file():
+            sets = [p.parent.name for p in Path(dumpdir).glob("*/wav.scp")]
+            raise FileNotFoundError(
+                f"{path}: not a formatted set, it has no {table}{nearest(name, sets)}; "
+                "format (stage 3) makes it"
+            )
+    return path
 
 
 def audio_name(utt: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from espnet_plugin.checkpoint import atomic_write, write_json
 from espnet_plugin.data.audio import RATE
 from espnet_plugin.data.datadir import DataDir
+from espnet_plugin.data.formatting import formatted_set
 from espnet_plugin.data.tables import write_table
 from espnet_plugin.data.tokens import TokenCounter
 
@@ -58,10 +59,7 @@ def write_statistics(
         FileNotFoundError: The set has not been formatted.
         ValueError: Its tables are malformed or disagree.
     """
-    path = Path(dumpdir) / name
-    if not (path / "utt2num_samples").is_file():
-        raise FileNotFoundError(f"{path}: not a formatted set; format (stage 3) makes it")
-    data = DataDir.load(path)
+    data = DataDir.load(formatted_set(dumpdir, name))
     samples = data.num_samples
     assert samples is not None  # the file exists, so it was read
     write_table(Path(output) / name / "speech_shape", samples)

@@ -130,6 +130,10 @@ def write_table(path: str | Path, table: Mapping[str, object]) -> None:
         line = f"{key} {text}"
         expected = [key, text] if text else [key]
         if set(line) & set("\n\r\0") or line.rstrip().split(maxsplit=1) != expected:
-            raise ValueError(f"{path}: '{key}' cannot have the value {text!r} in a table")
+            shown = repr(text) if len(text) <= 60 else f"{text[:25]!r}...{text[-25:]!r}"
+            raise ValueError(
+                f"{path}: '{key}' cannot have the value {shown} in a table: no line breaks, no "
+                "NUL, no white space in ids or at the ends of values"
+            )
     with atomic_write(path, "w") as file:
         file.writelines(f"{key} {table[key]}".rstrip() + "\n" for key in sorted(table))
