@@ -23,7 +23,7 @@ test: env  ## the fast tests: no network, no GPU, tiny random models
 	@$(python) -m pytest
 
 test-slow: env  ## every test that this machine can run, the slow ones too
-	@$(python) -m pytest -m "not network and not gpu"
+	@$(python) -m pytest -m "not network and not gpu and not bench"
 
 lint: env  ## ruff, mypy, shellcheck
 	@$(python) -m ruff check .
@@ -32,7 +32,7 @@ lint: env  ## ruff, mypy, shellcheck
 	else echo "shellcheck is not installed: the shell scripts were not checked"; fi
 
 bench: env  ## the benchmarks of tests/bench
-	@$(python) -m pytest tests/bench -m "" -s
+	@$(python) -m pytest tests/bench -m bench -s
 
 # Experiments other than the demo's are nobody's to remove in passing: run_demo.sh leaves the marker.
 clean:  ## remove what the tools and the demo made; keep .venv and other experiments

@@ -1,10 +1,14 @@
+import importlib
 import os
 import shutil
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from espnet_plugin import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = "egs2_asyncswitch/asr1"
@@ -295,6 +299,35 @@ def test_acoustic_adaptation_and_no_ablations(recipe: Recipe) -> None:
     assert option(report, "--valid_sets") == "va"
     assert option(report, "--text_lines") == "data/text/train.jsonl"
     assert option(report, "--speech_sets") == "tr ac"
+
+
+class ParsedError(Exception):
+    """Ends a command once its options are parsed."""
+
+
+def test_every_command_is_one_that_its_module_takes(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe.data("tr", "va", "ac", "vac", "te1", "te2")
+    recipe.text()
+    (recipe.asr1 / "data/text/hand.jsonl").write_text("{}\n")
+    options = [*SETS, "--acoustic_train_set", "ac", "--acoustic_valid_set", "vac"]
+    options += ["--mix_input", "data/text/hand.jsonl", "--mix_phrases", "data/text/hand.jsonl"]
+    options += ["--speed_perturb_factors", "0.9 1.0", "--require", "true"]
+    result = recipe.run("asyncswitch.sh", *options)
+    assert result.returncode == 0, result.stderr
+    real = cli.Parser.parse_args
+
+    def parse_args(self: cli.Parser, *args: Any) -> None:
+        real(self, *args)
+        raise ParsedError
+
+    monkeypatch.setattr(cli.Parser, "parse_args", parse_args)
+    calls = recipe.calls()
+    calls.append(["report", "--seeds", "exp/seed_1/results.json", "--output", "exp/SEEDS.md"])
+    for module, *arguments in calls:
+        with pytest.raises(ParsedError):
+            importlib.import_module(f"espnet_plugin.bin.{module}").main(arguments)
 
 
 def test_speed_perturbed_copies_are_what_is_trained_on(recipe: Recipe) -> None:
