@@ -1,8 +1,8 @@
 """Speech data on disk: Kaldi directories read strictly, audio formatted, filtered and counted.
 
 In the order of the data: `tables` and `datadir` read ``data/<set>``; `source` and `audio` read one
-recording; `formatting` makes ``dump/raw/<set>``; `filtering` drops what cannot be trained on;
-`statistics` counts. Nothing here imports torch or ESPnet.
+recording; `journal` and `formatting` make ``dump/raw/<set>``; `filtering` drops what cannot be
+trained on (`tokens`: too long a text); `statistics` counts; `commands` has the options. Nothing here imports torch or ESPnet.
 """
 
 from espnet_plugin.data.datadir import DataDir, Segment

@@ -7,23 +7,20 @@ one with faults, goes on where it was; a stamp over the inputs tells when there 
 """
 
 import hashlib
-import json
 import multiprocessing
 import os
 from collections.abc import Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from espnet_plugin.checkpoint import atomic_write, read_json, write_json
 from espnet_plugin.cli import nearest, progress
 from espnet_plugin.data.audio import RATE, AudioOptions, Cut, Made, make_recording
 from espnet_plugin.data.datadir import MAPS, DataDir
-from espnet_plugin.data.source import plain_file
+from espnet_plugin.data.journal import entry_of, read_journal, signatures_of, stamp_of
 from espnet_plugin.data.tables import some
 
-VERSION = 1  # part of every stamp: raise it when the output changes
 STAMP = "format.json"
 JOURNAL = "format_journal.jsonl"
 FAULTS = "audio_faults.txt"
@@ -102,51 +99,6 @@ def audio_name(utt: str) -> str:
     return f"{folder}/{utt.replace('%', '%25').replace('/', '%2F')}.flac"
 
 
-def _signature(data: DataDir, options: AudioOptions) -> dict[str, list[Any]]:
-    """Return what each utterance is made from; where it differs, the utterance is made anew."""
-    files: dict[str, list[Any]] = {}
-    for recording, source in data.wav.items():
-        path = plain_file(source)
-        state: list[Any] = [VERSION, source, options.channel, options.copy]
-        if path is not None and os.path.exists(path):
-            stat = os.stat(path)
-            state += [stat.st_size, stat.st_mtime_ns]
-        files[recording] = state
-    if data.segments is None:
-        return files
-    return {u: [*files[s.recording], s.start, s.end] for u, s in data.segments.items()}
-
-
-def _stamp(data: DataDir, signatures: dict[str, list[Any]]) -> str:
-    tables = [data.text, data.utt2spk, data.utt2lang, data.extra, signatures]
-    return hashlib.sha256(json.dumps(tables, sort_keys=True).encode()).hexdigest()
-
-
-def _read_journal(path: Path, signatures: dict[str, list[Any]]) -> dict[str, Made]:
-    """Return the utterances that were made from the present inputs and still exist."""
-    made: dict[str, Made] = {}
-    lines = path.read_text("ascii").splitlines() if path.exists() else []
-    for number, line in enumerate(lines, 1):
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            if number < len(lines):  # only the last line can be half written
-                raise ValueError(f"{path}:{number}: damaged; remove this file") from None
-            break
-        utt = entry["utt"]
-        if signatures.get(utt) != entry["from"]:
-            made.pop(utt, None)
-        elif os.path.isfile(entry["path"]) and os.path.getsize(entry["path"]) == entry["size"]:
-            made[utt] = Made(utt, entry["path"], entry["samples"], notes=entry["notes"])
-    return made
-
-
-def _entry(made: Made, signature: list[Any]) -> str:
-    entry = {"utt": made.utt, "path": made.path, "samples": made.samples, "notes": made.notes}
-    entry |= {"size": os.path.getsize(made.path), "from": signature}
-    return json.dumps(entry) + "\n"  # ASCII: half a line is still text
-
-
 def _jobs(data: DataDir, todo: Collection[str], output: Path, options: AudioOptions) -> list[Job]:
     """Group the utterances to make by recording, so that each is opened once."""
     cuts: dict[str, list[Cut]] = {}
@@ -223,10 +175,10 @@ def format_set(
     data = DataDir.load(source, language=language, languages=languages)
     if data.path.resolve() == output.resolve():
         raise ValueError(f"{output}: input and output are the same directory")
-    signatures = _signature(data, options)
-    stamp = _stamp(data, signatures)
+    signatures = signatures_of(data, options)
+    stamp = stamp_of(data, signatures)
     journal = output / JOURNAL
-    good = _read_journal(journal, signatures)
+    good = read_journal(journal, signatures)
     todo = set(signatures) - set(good)
     if not todo and (output / STAMP).is_file() and (output / "wav.scp").is_file():
         previous = read_json(output / STAMP)
@@ -239,7 +191,7 @@ def format_set(
         (output / name).unlink(missing_ok=True)
     kept = len(good)
     with atomic_write(journal, "w") as file:
-        file.writelines(_entry(good[utt], signatures[utt]) for utt in sorted(good))
+        file.writelines(entry_of(good[utt], signatures[utt]) for utt in sorted(good))
     faults: dict[str, str] = {}
     jobs = _jobs(data, todo, output, options)
     with (
@@ -250,7 +202,7 @@ def format_set(
             for made in results:
                 if made.fault is None:
                     good[made.utt] = made
-                    file.write(_entry(made, signatures[made.utt]))
+                    file.write(entry_of(made, signatures[made.utt]))
                 else:
                     faults[made.utt] = made.fault
             file.flush()
