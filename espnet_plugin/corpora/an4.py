@@ -1,4 +1,4 @@
-"""Real sound from ESPnet's wheel: eight English recordings (CMU an4), two noises, two room responses.
+"""Real sound from ESPnet's wheel: eight English recordings (an4), noises, room responses.
 
 The archive is read in memory, after its member names are checked. an4 is far too small to train on
 or to measure with; the recordings are shown as examples.
@@ -49,8 +49,8 @@ def read_members(path: Path) -> dict[str, bytes]:
         The content of each regular file by its name.
 
     Raises:
-        ValueError: Not a tar archive, or a member that is absolute, climbs out with ``..``, is a link
-            or device, or is larger than 16 MiB.
+        ValueError: Not a tar archive, or a member that is absolute, climbs out with ``..``, is a
+            link or device, or is larger than 16 MiB.
     """
     members: dict[str, bytes] = {}
     try:
@@ -108,8 +108,8 @@ def noises_and_rooms(
 
     Args:
         members: The archive's files.
-        held_out: True for test sets: each noise's second half and the second room; False for all other
-            sets: the first halves and the first room.
+        held_out: True for test sets: each noise's second half and the second room; False for all
+            other sets: the first halves and the first room.
 
     Returns:
         Noises and room responses, float32 ``(samples,)`` at 16 kHz.

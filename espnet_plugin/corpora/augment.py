@@ -1,15 +1,16 @@
-"""What happens to a waveform after synthesis: trimming, level, noise, room; float32 ``(samples,)``."""
+"""What happens to a waveform after synthesis: silence, level, noise, room (float32 arrays)."""
 
 import random
 from fractions import Fraction
 
 import numpy as np
-from scipy.signal import fftconvolve, resample_poly
+from scipy.signal import butter, fftconvolve, resample_poly, sosfilt
 
 RATE = 16_000  # Hz, Whisper's
 PEAK = 0.95  # of full scale: nothing is ever louder
 _FRAME = RATE // 100  # samples in 10 ms
 _SILENCE_DB = -45.0  # below the loudest 10 ms
+_RUMBLE = butter(2, 50, "highpass", fs=RATE, output="sos")  # measured rooms come with an offset
 
 
 def resample(wave: np.ndarray, rate: int, target: int = RATE) -> np.ndarray:
@@ -37,18 +38,18 @@ def _active_frames(wave: np.ndarray) -> np.ndarray:
 
 
 def tighten(wave: np.ndarray, edge: float = 0.1, pause: float = 0.15) -> np.ndarray:
-    """Trim the silence at both ends, and shorten pauses inside.
+    """Make the silence at both ends equally long, and shorten pauses inside.
 
-    espeak-ng ends a clause, pause and all, wherever the language changes. People do not, and a pause at
-    each switch would give the switches away.
+    espeak-ng ends a clause, pause and all, wherever the language changes. People do not, and
+    a pause at each switch would give the switches away.
 
     Args:
         wave: ``(samples,)`` at 16 kHz.
-        edge: Silence kept at each end, seconds.
+        edge: Silence at each end, seconds; zeros are added where there is less.
         pause: Longest silence kept inside, seconds.
 
     Returns:
-        The shorter waveform.
+        float32 ``(samples,)``.
 
     Raises:
         ValueError: Nothing but silence.
@@ -60,11 +61,13 @@ def tighten(wave: np.ndarray, edge: float = 0.1, pause: float = 0.15) -> np.ndar
     keep = np.zeros(len(active), dtype=bool)
     margin = round(edge * 100)
     keep[max(0, indices[0] - margin) : indices[-1] + 1 + margin] = True
+    lacking = margin - indices[0], margin - (len(active) - 1 - indices[-1])
     longest = round(pause * 100)
     for left, right in zip(indices[:-1], indices[1:], strict=True):
         if right - left - 1 > longest:
             keep[left + 1 + (longest + 1) // 2 : right - longest // 2] = False
-    return wave[: len(keep) * _FRAME].reshape(-1, _FRAME)[keep].reshape(-1)
+    kept = wave[: len(keep) * _FRAME].reshape(-1, _FRAME)[keep].reshape(-1)
+    return np.pad(kept, [max(0, int(frames)) * _FRAME for frames in lacking]).astype(np.float32)
 
 
 def rms(wave: np.ndarray) -> float:
@@ -130,5 +133,7 @@ def add_reverb(speech: np.ndarray, response: np.ndarray, tail: float = 0.1) -> n
         float32 ``(samples + tail * 16000,)``.
     """
     direct = int(np.abs(response).argmax())
-    wet = fftconvolve(speech, response)[direct : direct + len(speech) + round(tail * RATE)]
+    wet = sosfilt(_RUMBLE, fftconvolve(speech, response))[
+        direct : direct + len(speech) + round(tail * RATE)
+    ]
     return (wet * (rms(speech) / max(rms(wet), 1e-9))).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Write a Kaldi data directory: ``wav.scp text utt2spk spk2utt utt2lang`` and any further tables."""
+"""Write a Kaldi data directory: ``wav.scp text utt2spk spk2utt utt2lang`` and other tables."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -62,8 +62,8 @@ def write_data_dir(output: Path, utterances: Iterable[Utterance]) -> None:
         utterances: In any order.
 
     Raises:
-        ValueError: No utterance, a repeated id, an id that does not begin with its speaker, an empty or
-            many-line text, or a table that some utterances lack.
+        ValueError: No utterance, a repeated id, an id that does not begin with its speaker, an
+            empty or many-line text, or a table that some utterances lack.
     """
     rows = sorted(utterances, key=lambda u: u.name.encode())
     if not rows:

@@ -28,7 +28,7 @@ STAMP = ".prepare_demo.json"
 
 @dataclass(frozen=True)
 class SpeechSet:
-    """What a set is made of: files, languages, whose voices, and which share is noisy or reverberant."""
+    """What a set is made of: files, languages, whose voices, share with noise or a room."""
 
     files: tuple[str, ...]
     langs: tuple[str, ...]
@@ -56,7 +56,7 @@ SETS = {
 }
 TEXT = ("seen/text.tsv", "unseen/text.tsv")
 VALID_TEXT = ("seen/valid_text.tsv", "unseen/valid_text.tsv")
-PHRASES = ("seen/phrases.tsv", "unseen/phrases.tsv")
+PHRASES = ("seen/phrases.tsv", "unseen/phrases.tsv", "compounds.tsv")
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def prepare(source: Path, datadir: Path, options: DemoOptions, nj: int) -> str:
 
     Raises:
         FileNotFoundError: espeak-ng, a sentence file or ESPnet's archive is missing.
-        ValueError: Malformed sentences, a test sentence in the training text, or a failed synthesis.
+        ValueError: Malformed sentences, a test sentence in training text, or a failed synthesis.
     """
     espeak.check_espeak()
     stamp = datadir / STAMP
@@ -170,7 +170,7 @@ def _utterance(job: Job) -> Utterance:
 
 
 def _key(source: Path, options: DemoOptions) -> str:
-    """Hash all that decides the outcome: sentences, options, this code, the synthesiser's version."""
+    """Hash all that decides the outcome: sentences, options, code, the synthesiser's version."""
     names = sorted(
         {file for spec in SETS.values() for file in spec.files} | {*TEXT, *VALID_TEXT, *PHRASES}
     )
@@ -189,7 +189,7 @@ def _key(source: Path, options: DemoOptions) -> str:
 
 
 def _sizes(datadir: Path) -> dict[str, int]:
-    """List the finished files with their sizes; text/train.jsonl may be mixed anew and is left out."""
+    """List the finished files with their sizes; text/train.jsonl may be mixed anew: left out."""
     roots: Sequence[str] = (*SETS, "examples_an4", "text")
     paths: Iterable[Path] = (path for root in roots for path in (datadir / root).rglob("*"))
     return {

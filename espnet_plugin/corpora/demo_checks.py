@@ -7,7 +7,7 @@ from typing import Protocol
 from espnet_plugin.corpora.data_dir import read_table
 from espnet_plugin.corpora.markup import Sentence
 from espnet_plugin.corpora.speakers import VARIANTS, speakers
-from espnet_plugin.corpora.text_lines import read_lines, sentence_key
+from espnet_plugin.corpora.text_lines import key_of, read_lines, sentence_key
 from espnet_plugin.text import normalize
 
 NEAR = 0.8  # of the words in common: nearly the same sentence
@@ -28,7 +28,7 @@ def is_training(name: str) -> bool:
 
 
 def check_sentences(sets: Mapping[str, Sequence[Sentence]]) -> None:
-    """Make sure that no test or validation sentence is trained on, nor any test sentence in a validation set.
+    """Make sure that no test or validation sentence is trained on, and no test one validated on.
 
     Args:
         sets: Sentences by set.
@@ -66,8 +66,9 @@ def check_corpus(datadir: Path, specs: Mapping[str, HasSplit], seconds: Mapping[
     texts = {name: read_table(datadir / name / "text") for name in specs}
     langs = {name: read_table(datadir / name / "utt2lang") for name in specs}
     voices = {name: read_table(datadir / name / "utt2spk") for name in specs}
-    mixed = [line.sentence.text for line in read_lines(datadir / "text" / "train.jsonl")]
-    trained = {sentence_key(t): "data/text/train.jsonl" for t in mixed}
+    written = read_lines(datadir / "text" / "train.jsonl")
+    mixed = {key_of(line.sentence): "text/train.jsonl" for line in written}
+    trained = dict(mixed)
     for name in specs:
         if is_training(name):
             trained |= {sentence_key(text): utterance for utterance, text in texts[name].items()}
@@ -88,9 +89,9 @@ def check_corpus(datadir: Path, specs: Mapping[str, HasSplit], seconds: Mapping[
             f"{name:<15} {len(table):>5} {total / 60:>8.1f} {len(set(voices[name].values())):>8} "
             f"{words:>6} {total / len(table):>6.2f}"
         )
-    near = count_near(tests.values(), [key for key, place in trained.items() if place])
+    near = count_near(tests.values(), trained)
     lines.append(
-        f"leaks: none ({len(tests)} test sentences, {len(trained)} training sentences, no voice shared)"
+        f"leaks: none ({len(tests)} test sentences, {len(trained)} training lines, no shared voice)"
     )
     lines.append(
         f"test sentences with {NEAR:.0%} of their words in common with a training sentence: {near}"
@@ -118,7 +119,7 @@ def check_voices(cast: Mapping[str, Collection[str]]) -> None:
 
 
 def count_near(tests: Iterable[str], training: Iterable[str]) -> int:
-    """Count the sentences that share 80 % of their words (intersection over union) with a training one."""
+    """Count sentences that share 80 % of their words (intersection over union) with training."""
     bags = [frozenset(text.split()) for text in training]
     by_word: dict[str, set[int]] = {}
     for number, bag in enumerate(bags):
@@ -134,12 +135,11 @@ def count_near(tests: Iterable[str], training: Iterable[str]) -> int:
 
 def _text_only(texts: Mapping[str, Mapping[str, str]], mixed: Iterable[str]) -> str:
     """Say how many of test_cs's words occur in the text-only lines and in no paired utterance."""
-
-    def words(lines: Iterable[str]) -> list[str]:
-        return [word for line in lines for word in sentence_key(line).split()]
-
-    paired, written = set(words(texts["train_paired"].values())), set(words(mixed))
-    said = words(texts["test_cs"].values())
+    paired = {
+        word for text in texts["train_paired"].values() for word in sentence_key(text).split()
+    }
+    written = {word for key in mixed for word in key.split()}
+    said = [word for text in texts["test_cs"].values() for word in sentence_key(text).split()]
     only = sum(word in written and word not in paired for word in said)
     neither = sum(word not in written and word not in paired for word in said)
     return (

@@ -47,8 +47,8 @@ def plan(
         seed: The experiment's seed.
 
     Returns:
-        One job a sentence. All speakers of the split speak about equally often, and no sentence is spoken
-        twice by one speaker.
+        One job a sentence. All speakers of the split speak about equally often, and no sentence is
+        spoken twice by one speaker.
     """
     cast = speakers(split)
     keys = [f"{code}{index:04d}" for index in range(len(sentences))]

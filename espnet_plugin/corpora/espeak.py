@@ -43,10 +43,8 @@ def check_espeak() -> None:
     files = set(re.findall(r"!v/(\S+)", _run("--voices=variant").decode()))
     if missing := sorted({variant for split in VARIANTS.values() for variant in split} - files):
         raise ValueError(f"{PROGRAM} lacks the variants {' '.join(missing)}; {advice}")
-    probe = [
-        Segment(word, lang)
-        for word, lang in zip("dia report itu charger".split(), ("ms", "en") * 2)
-    ]
+    words = (("dia", "ms"), ("report", "en"), ("itu", "ms"), ("charger", "en"))
+    probe = [Segment(*word) for word in words]
     for accent in ACCENTS:
         heard = _phonemes(MALAY, probe, accent)
         if "dZ" not in heard.split()[-1]:  # the Malay voice would say a hard g
@@ -64,8 +62,8 @@ def to_ssml(segments: Sequence[Segment], accent: str | None) -> str:
         accent: espeak-ng's English voice; None leaves English to the base voice.
 
     Returns:
-        One line of SSML; punctuation that follows an English stretch is inside its element, where it
-        shapes the intonation.
+        One line of SSML; punctuation that follows an English stretch is inside its element, where
+        it shapes the intonation.
     """
     parts: list[str] = []
     english = False

@@ -1,8 +1,9 @@
 """Hand-written sentences: tab-separated files in which brackets mark the English stretches.
 
-A line is ``topic<TAB>lang<TAB>sentence``. In a code-switched (``cs``) sentence the English stretches stand
-in square brackets and the rest is Malay: ``Jom [lunch], saya dah [super hungry] ni.`` Sentences in
-one language have no brackets. Empty lines and lines that start with ``#`` are skipped.
+A line is ``topic<TAB>lang<TAB>sentence``. In a code-switched (``cs``) sentence the English
+stretches stand in square brackets and the rest is Malay: ``Jom [lunch], saya dah [super hungry]
+ni.`` Sentences in one language have no brackets. Empty lines and those that start with ``#`` are
+skipped.
 """
 
 import itertools
@@ -43,19 +44,6 @@ class Sentence:
         return to_markup(self.segments) if self.lang == "cs" else self.text
 
 
-@dataclass(frozen=True)
-class Phrase:
-    """An entry of the bilingual phrase list."""
-
-    category: str
-    malay: str
-    english: str
-
-    def side(self, lang: str) -> str:
-        """The phrase in ``ms`` or ``en``."""
-        return {"ms": self.malay, "en": self.english}[lang]
-
-
 def parse_markup(text: str, lang: str, where: str) -> tuple[Segment, ...]:
     """Split a sentence at its brackets.
 
@@ -68,8 +56,8 @@ def parse_markup(text: str, lang: str, where: str) -> tuple[Segment, ...]:
         Non-empty segments, neighbours in different languages.
 
     Raises:
-        ValueError: Unknown language, or brackets that are unbalanced, nested, empty, glued to a word, or
-            not to be expected in this language.
+        ValueError: Unknown language, or brackets that are unbalanced, nested, empty, glued to a
+            word, or not to be expected in this language.
     """
     if lang not in LANGUAGES:
         raise ValueError(f"{where}: language {lang!r}, but it must be one of {' '.join(LANGUAGES)}")
@@ -167,18 +155,3 @@ def read_sentences(path: str | Path) -> list[Sentence]:
         Sentence(parse_markup(text, lang, where), lang, topic, where)
         for where, (topic, lang, text) in rows
     ]
-
-
-def read_phrases(path: str | Path) -> list[Phrase]:
-    """Read a bilingual phrase list (``category<TAB>malay<TAB>english``).
-
-    Raises:
-        FileNotFoundError: No such file.
-        ValueError: A malformed line, named by file and number.
-    """
-    phrases = []
-    for where, fields in read_rows(Path(path), ("category", "malay", "english")):
-        if re.search(r"[\[\]]", "".join(fields)):
-            raise ValueError(f"{where}: brackets in a phrase: {' / '.join(fields)}")
-        phrases.append(Phrase(*fields))
-    return phrases

@@ -1,17 +1,18 @@
 """Phrase mixing: more code-switched text from hand-written sentences and a bilingual phrase list.
 
-After the idea of arXiv 2506.14177 (mixing at the level of phrases); the procedure is our own. In each
-sentence the listed phrases are found, longest match first, on the side of the stretch's own language.
-A new line exchanges at most three of them for their translation, at most one of them also for
-another entry of its category. Everything else, word order included, stays as somebody wrote it, so
-that words keep natural contexts.
+After the idea of arXiv 2506.14177 (mixing at the level of phrases); the procedure is our own. In
+each sentence the listed phrases are found, longest match first, on the side of the stretch's own
+language. A new line exchanges at most three of them for their translation, at most one of them also
+for another entry of its category. Everything else, word order included, stays as somebody wrote it,
+so that words keep natural contexts. Two rules keep out what nobody says: English articles go when
+their noun becomes Malay, and no exchange may leave English function words alone among Malay ones.
 """
 
 import argparse
 import random
 import re
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,25 +20,31 @@ from espnet_plugin.corpora.keyed import keyed_random
 from espnet_plugin.corpora.markup import (
     EMBEDDED,
     MATRIX,
-    Phrase,
     Segment,
     Sentence,
     language_of,
     merge_neighbours,
-    read_phrases,
 )
+from espnet_plugin.corpora.phrases import WORD, PhraseIndex, Slot, read_phrases
 from espnet_plugin.corpora.text_lines import (
     Line,
+    key_of,
+    languages_of,
     read_excluded,
     read_lines,
-    sentence_key,
-    tags_of,
     write_lines,
 )
 
 MAX_EXCHANGES = 3
+FUNCTION_WORDS = frozenset(
+    re.findall(
+        r"\w+",
+        """a an the this that my your his her our their its i you he she we they it is are was were
+        be am do does did has have had will would can could should must may to of in on at by for
+        from with as and or but if when than then there not no so very too just only""",
+    )
+)
 TRIES = 25  # fruitless draws after which a sentence counts as used up
-_WORD = re.compile(r"\w+(?:['’-]\w+)*")
 
 
 @dataclass(frozen=True)
@@ -47,100 +54,54 @@ class MixOptions:
     Attributes:
         lines: Distinct lines wanted, the hand-written ones included.
         seed: The same seed gives the same lines.
-        switch_rate: How often an exchanged phrase ends in the language that is foreign to its sentence (English in
-            Malay and mixed sentences, Malay in English ones), 0..1: more of it, more switching.
-        category_rate: How often one of a line's exchanges is another entry of the category, 0..1.
+        switch_rate: How often an exchanged phrase ends in the language that is foreign to its
+            sentence (English in Malay and mixed ones, Malay in English ones), 0..1.
+        keep_rate: How often a sentence in one language stays in it (only another entry of a
+            category is put in), 0..1.
+        category_rate: How often one of a line's exchanges is another entry of its category, 0..1.
     """
 
     lines: int
     seed: int = 0
     switch_rate: float = 0.65
+    keep_rate: float = 0.4
     category_rate: float = 0.6
 
     def __post_init__(self) -> None:
-        for name in ("switch_rate", "category_rate"):
+        for name in ("switch_rate", "keep_rate", "category_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, allowed is 0 to 1")
         if self.lines < 1:
             raise ValueError(f"lines is {self.lines}, allowed is 1 or more")
 
 
-@dataclass(frozen=True)
-class Slot:
-    """Where a listed phrase stands: segment, first and last character (exclusive), and its entries."""
-
-    segment: int
-    start: int
-    end: int
-    entries: tuple[Phrase, ...]
-
-
-class PhraseIndex:
-    """The phrase list, searchable by the words of either side."""
-
-    def __init__(self, phrases: Iterable[Phrase]) -> None:
-        self.categories: dict[str, list[Phrase]] = defaultdict(list)
-        self._entries: dict[str, dict[tuple[str, ...], list[Phrase]]] = {
-            MATRIX: defaultdict(list),
-            EMBEDDED: defaultdict(list),
-        }
-        for phrase in dict.fromkeys(phrases):
-            self.categories[phrase.category].append(phrase)
-            for lang, entries in self._entries.items():
-                entries[tuple(w.lower() for w in _WORD.findall(phrase.side(lang)))].append(phrase)
-        self._longest = {
-            lang: max(map(len, entries), default=0) for lang, entries in self._entries.items()
-        }
-
-    def find(self, segments: Sequence[Segment]) -> list[Slot]:
-        """Find the phrases of a sentence: left to right, longest match first, never across punctuation."""
-        slots = []
-        for number, segment in enumerate(segments):
-            entries = self._entries.get(segment.lang)
-            if entries is None:
-                continue
-            words = list(_WORD.finditer(segment.text))
-            position = 0
-            while position < len(words):
-                for length in range(min(self._longest[segment.lang], len(words) - position), 0, -1):
-                    span = words[position : position + length]
-                    found = entries.get(tuple(match.group().lower() for match in span))
-                    gaps = (
-                        segment.text[a.end() : b.start()]
-                        for a, b in zip(span, span[1:], strict=False)
-                    )
-                    if found and all(not gap.strip() for gap in gaps):
-                        slots.append(Slot(number, span[0].start(), span[-1].end(), tuple(found)))
-                        position += length - 1
-                        break
-                position += 1
-        return slots
-
-
 def mix_sentence(
-    sentence: Sentence, index: PhraseIndex, options: MixOptions, rng: random.Random
+    sentence: Sentence,
+    slots: Sequence[Slot],
+    index: PhraseIndex,
+    options: MixOptions,
+    rng: random.Random,
 ) -> Sentence:
     """Exchange up to three phrases of a sentence.
 
     Args:
         sentence: A hand-written sentence in ``cs``, ``ms`` or ``en``.
+        slots: Its phrases (``index.find``), at least one.
         index: The phrase list.
         options: Rates.
         rng: Draws what is exchanged.
 
     Returns:
-        The new sentence with its language recomputed; it can equal the old one.
+        The new sentence with its language recomputed; the old one where nothing good was drawn.
     """
-    slots = index.find(sentence.segments)
-    if not slots:
-        return sentence
-    count = min(len(slots), rng.choices((1, 2, 3), weights=(2, 3, 2))[0])
-    chosen = rng.sample(slots, min(count, MAX_EXCHANGES))
-    by_category = rng.randrange(len(chosen)) if rng.random() < options.category_rate else None
     foreign, own = (MATRIX, EMBEDDED) if sentence.lang == EMBEDDED else (EMBEDDED, MATRIX)
+    keep = sentence.lang == own and rng.random() < options.keep_rate
+    count = rng.choices((1, 2, MAX_EXCHANGES), weights=(2, 3, 2))[0]
+    chosen = rng.sample(slots, min(count, len(slots)))
+    by_category = 0 if keep or rng.random() < options.category_rate else None
     exchanges: dict[Slot, Segment] = {}
     for number, slot in enumerate(chosen):
-        lang = foreign if rng.random() < options.switch_rate else own
+        lang = foreign if not keep and rng.random() < options.switch_rate else own
         entry = rng.choice(slot.entries)
         if number == by_category:
             others = [p for p in index.categories[entry.category] if p not in slot.entries]
@@ -148,7 +109,18 @@ def mix_sentence(
         elif lang == sentence.segments[slot.segment].lang:
             continue  # the phrase itself in its own language: nothing to exchange
         exchanges[slot] = Segment(entry.side(lang), lang)
-    return _exchange(sentence, exchanges) if exchanges else sentence
+    if not exchanges:
+        return sentence
+    new = _exchange(sentence, exchanges)
+    written = {segment.text for segment in sentence.segments}
+    stranded = any(
+        s.lang == EMBEDDED and s.text not in written and _is_stranded(s) for s in new.segments
+    )
+    return sentence if stranded else new
+
+
+def _is_stranded(segment: Segment) -> bool:
+    return all(word.lower() in FUNCTION_WORDS for word in WORD.findall(segment.text))
 
 
 def _exchange(sentence: Sentence, exchanges: dict[Slot, Segment]) -> Sentence:
@@ -158,7 +130,10 @@ def _exchange(sentence: Sentence, exchanges: dict[Slot, Segment]) -> Sentence:
         done = 0
         for slot in sorted((s for s in exchanges if s.segment == number), key=lambda s: s.start):
             new = exchanges[slot]
-            pieces.append(Segment(segment.text[done : slot.start], segment.lang))
+            kept = segment.text[done : slot.start]
+            if segment.lang == EMBEDDED != new.lang:
+                kept = re.sub(r"\b(?:the|an?)\s+$", "", kept, flags=re.IGNORECASE)
+            pieces.append(Segment(kept, segment.lang))
             before = "".join(piece.text for piece in pieces)
             if not before.strip() or re.search(r"[.!?]\W*$", before):
                 new = replace(new, text=new.text[:1].upper() + new.text[1:])
@@ -203,7 +178,7 @@ def _tidy(pieces: Sequence[Segment]) -> tuple[Segment, ...]:
 
 @dataclass(frozen=True)
 class MixReport:
-    """What was made: lines requested and distinct, by source and language, mean code-mixing index (0..100)."""
+    """What was made: lines by source and language, and the mean code-mixing index (0..100)."""
 
     requested: int
     distinct: int
@@ -233,7 +208,7 @@ def mix(
         hand: The hand-written lines; all are kept, repeated ones once.
         index: The phrase list.
         options: Number, seed, rates.
-        exclude: Keys (``sentence_key``) of validation and test sentences, which must not be produced.
+        exclude: Keys (``sentence_key``) of validation and test sentences, which are not made.
 
     Returns:
         Lines with distinct keys, the hand-written ones first.
@@ -244,7 +219,7 @@ def mix(
     seen: set[str] = set(exclude)
     lines: list[Line] = []
     for line in hand:
-        key = sentence_key(line.sentence.text)
+        key = key_of(line.sentence)
         if key in exclude:
             raise ValueError(
                 f"{line.sentence.where}: also a validation or test sentence: {line.sentence.text!r}"
@@ -252,28 +227,30 @@ def mix(
         if key not in seen:
             seen.add(key)
             lines.append(line)
-    live = [line.sentence for line in lines if index.find(line.sentence.segments)]
+    found = [(line.sentence, index.find(line.sentence.segments)) for line in lines]
+    live = [(sentence, slots) for sentence, slots in found if slots]
     turn = 0
     while live and len(lines) < options.lines:
         productive = []
-        for sentence in live:
+        for sentence, slots in live:
             if len(lines) >= options.lines:
                 break
             rng = keyed_random(options.seed, "mix", turn, sentence.text)
             for _ in range(TRIES):
-                new = mix_sentence(sentence, index, options, rng)
-                key = sentence_key(new.text)
+                new = mix_sentence(sentence, slots, index, options, rng)
+                key = key_of(new)
                 if key not in seen:
                     seen.add(key)
                     lines.append(Line(new, "mix"))
-                    productive.append(sentence)
+                    productive.append((sentence, slots))
                     break
         live = productive
         turn += 1
     if len(lines) < options.lines:
         raise ValueError(
-            f"only {len(lines)} distinct lines can be made of {len(hand)} sentences and this phrase list, "
-            f"{options.lines} were requested: add phrases or sentences, or ask for fewer lines"
+            f"only {len(lines)} distinct lines can be made of {len(hand)} sentences and this "
+            f"phrase list, {options.lines} were requested: add phrases or sentences, or ask for "
+            f"fewer lines"
         )
     return lines
 
@@ -282,7 +259,7 @@ def report(lines: Sequence[Line], requested: int) -> MixReport:
     """Count what a mixed corpus holds."""
     from espnet_plugin.score import cmi
 
-    indices = [cmi(tags_of(line.sentence)) for line in lines]
+    indices = [cmi(languages_of(line.sentence)) for line in lines]
     return MixReport(
         requested=requested,
         distinct=len(lines),
@@ -331,6 +308,7 @@ def add_options(options: argparse.ArgumentParser) -> None:
     options.add_argument("--lines", type=int, default=20_000, help="distinct lines, input included")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--switch_rate", type=float, default=MixOptions.switch_rate)
+    options.add_argument("--keep_rate", type=float, default=MixOptions.keep_rate)
     options.add_argument("--category_rate", type=float, default=MixOptions.category_rate)
     options.add_argument(
         "--exclude",
@@ -343,5 +321,7 @@ def add_options(options: argparse.ArgumentParser) -> None:
 
 def mix_with(args: argparse.Namespace) -> MixReport:
     """Mix as the command line says."""
-    options = MixOptions(args.lines, args.seed, args.switch_rate, args.category_rate)
+    options = MixOptions(
+        args.lines, args.seed, args.switch_rate, args.keep_rate, args.category_rate
+    )
     return mix_file(args.input, args.phrases, args.output, options, args.exclude)

@@ -80,10 +80,10 @@ def perturb_speed(source: str | Path, output: str | Path, factors: Sequence[floa
     tables = {name: read_table(source / name) for name in TABLES}
     tables |= {name: read_table(source / name) for name in CARRIED if (source / name).is_file()}
     names = list(tables["text"])
-    for table, rows in tables.items():
-        if lacking := [name for name in names if name not in rows and table != "wav.scp"]:
+    for table, lines in tables.items():
+        if lacking := [name for name in names if name not in lines and table != "wav.scp"]:
             raise ValueError(f"{source / table}: no line for utterance {lacking[0]}")
-    rows = []
+    rows: list[Utterance] = []
     with progress(len(names), f"speed {output.name}", "utt") as bar:
         for name, path, wave, rate in _recordings(source, names, tables["wav.scp"]):
             extra = {table: tables[table][name] for table in CARRIED if table in tables}
@@ -113,7 +113,7 @@ def perturb_speed(source: str | Path, output: str | Path, factors: Sequence[floa
 def _recordings(
     source: Path, names: Sequence[str], wav_scp: dict[str, str]
 ) -> Iterator[tuple[str, Path | None, np.ndarray, int]]:
-    """Yield each utterance: id, its own file (None where it is a segment of one), samples, rate in Hz."""
+    """Yield utterances: id, own file (None for a segment), samples ``(samples,)``, rate in Hz."""
     segments = read_table(source / "segments") if (source / "segments").is_file() else {}
     for name in names:
         recording, *times = segments[name].split() if segments else [name]
@@ -128,7 +128,8 @@ def _recordings(
         start, end = (float(time) for time in times)
         if not 0 <= start < end or not math.isfinite(end) or start * rate >= len(wave):
             raise ValueError(
-                f"{source / 'segments'}: utterance {name} is {start}..{end} s of {len(wave) / rate:.2f} s"
+                f"{source / 'segments'}: utterance {name} is {start}..{end} s, "
+                f"the recording {len(wave) / rate:.2f} s"
             )
         yield name, None, wave[round(start * rate) : round(end * rate)], rate
 

@@ -1,5 +1,6 @@
 """The text corpus as JSON lines: ``{"text", "lang", "source", "topic", "markup"}`` each."""
 
+import functools
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -37,8 +38,24 @@ def sentence_key(text: str) -> str:
     return normalize(text, "cs").text
 
 
+@functools.lru_cache(maxsize=1 << 18)
+def _words(text: str) -> tuple[str, ...]:
+    """Normalise a stretch of a sentence; in mixed text the same stretches come again and again."""
+    return tuple(normalize(text, "cs").words)
+
+
+def key_of(sentence: Sentence) -> str:
+    """Give ``sentence_key`` of a sentence from its stretches, which is faster for mixed ones."""
+    return " ".join(word for segment in sentence.segments for word in _words(segment.text))
+
+
+def languages_of(sentence: Sentence) -> list[str]:
+    """Give the language of each word of ``key_of``."""
+    return [segment.lang for segment in sentence.segments for _ in _words(segment.text)]
+
+
 def tags_of(sentence: Sentence) -> list[str]:
-    """Give the language of each normalised word of a sentence.
+    """Give the language of each word of a sentence normalised in its own language.
 
     Raises:
         ValueError: Its stretches normalised one by one have other words than the whole.
@@ -47,14 +64,15 @@ def tags_of(sentence: Sentence) -> list[str]:
     whole = normalize(sentence.text, sentence.lang).words
     if [word for words, _ in pieces for word in words] != whole:
         raise ValueError(
-            f"{sentence.where}: the normaliser joins words across a change of language: "
-            f"{[words for words, _ in pieces]} in parts, {whole} as a whole; rephrase {sentence.markup!r}"
+            f"{sentence.where}: the normaliser joins words across a change of language, "
+            f"{[words for words, _ in pieces]} in parts but {whole} as a whole: "
+            f"rephrase {sentence.markup!r}"
         )
     return [lang for words, lang in pieces for _ in words]
 
 
 def read_lines(path: Path) -> list[Line]:
-    """Read hand-written lines from JSON lines with ``text lang source markup`` (``markup`` defaults to ``text``).
+    """Read lines; ``markup`` defaults to ``text``, ``source`` to ``hand``.
 
     Raises:
         FileNotFoundError: No such file.
@@ -78,7 +96,7 @@ def read_lines(path: Path) -> list[Line]:
 
 
 def read_excluded(paths: Iterable[Path]) -> set[str]:
-    """Read the keys of sentences that must not be produced, from ``.jsonl`` files and Kaldi ``text`` files."""
+    """Read the keys of sentences that must not be made, from ``.jsonl`` or Kaldi ``text`` files."""
     keys: set[str] = set()
     for path in paths:
         if path.suffix == ".jsonl":
