@@ -193,6 +193,25 @@ def test_sclite_off_the_path_is_enough(machine: Machine, tmp_path: Path) -> None
     assert machine.make("env", SCTK_DIRS=str(tmp_path / "sctk")).returncode == 0
 
 
+def test_ci_runs_everything_and_stops_at_the_first_failure(machine: Machine) -> None:
+    (machine.checkout / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci/run", machine.checkout / ".ci/run")
+    (machine.bin / "make").unlink()
+    machine.program("make", '#!/bin/sh\necho "$2" >>"$CALLS"\n[ "$2" != "$FAIL" ]\n')
+
+    def ci(fail: str) -> subprocess.CompletedProcess[str]:
+        command = [str(machine.checkout / ".ci/run")]
+        variables = machine.variables | {"FAIL": fail, "CI": "true"}
+        return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60)
+
+    assert ci(fail="none").returncode == 0
+    assert machine.called() == ["env", "lint", "test", "demo"]
+    result = ci(fail="test")
+    assert result.returncode != 0
+    assert "make test failed" in result.stderr
+    assert machine.called()[4:] == ["env", "lint", "test"]
+
+
 def test_clean_keeps_experiments_that_are_not_the_demo_s(machine: Machine) -> None:
     recipe = machine.checkout / "egs2_asyncswitch/asr1"
     model = recipe / "exp/adapt_full/model.safetensors"
