@@ -2,7 +2,8 @@
 
 In the order of the data: `tables` and `datadir` read ``data/<set>``; `source` and `audio` read one
 recording; `journal` and `formatting` make ``dump/raw/<set>``; `filtering` drops what cannot be
-trained on (`tokens`: too long a text); `statistics` counts; `commands` has the options. Nothing here imports torch or ESPnet.
+trained on (`tokens`: too long a text); `statistics` counts; `commands` has the options.
+Nothing here imports torch or ESPnet.
 """
 
 from espnet_plugin.data.datadir import DataDir, Segment
