@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from espnet_plugin.checkpoint import read_json
@@ -43,23 +44,23 @@ def check_demo(report: Report, expdir: Path) -> list[Check]:
         The requirements in order.
     """
     checks = [
-        _try(f"{stage}: validation loss falls", lambda s=stage: _loss_falls(expdir / s))
+        _try(f"{stage}: validation loss falls", partial(_loss_falls, expdir / stage))
         for stage in STAGES
     ]
     checks += [
-        _try(f"{stage}: frozen tensors are bit-identical", lambda s=stage: _frozen(expdir / s))
+        _try(f"{stage}: frozen tensors are bit-identical", partial(_frozen, expdir / stage))
         for stage in STAGES
     ]
     return [
         *checks,
         _try(
             f"adapt_full at least {MIN_IMPROVEMENT:g} % relatively better than init on test_cs",
-            lambda: _improvement(report, "adapt_full", MIN_IMPROVEMENT),
+            partial(_improvement, report, "adapt_full", MIN_IMPROVEMENT),
         ),
-        _try(f"{MERGED} better than init on test_cs", lambda: _improvement(report, MERGED, 0.0)),
+        _try(f"{MERGED} better than init on test_cs", partial(_improvement, report, MERGED, 0.0)),
         _try(
             f"{MERGED} not worse than init on test_en beyond its interval",
-            lambda: _not_worse(report),
+            partial(_not_worse, report),
         ),
     ]
 
@@ -79,11 +80,13 @@ def _loss_falls(directory: Path) -> tuple[bool, str]:
 def _frozen(directory: Path) -> tuple[bool, str]:
     path = directory / "freeze_proof.json"
     proof = read_json(path)
-    identical = proof.get("frozen_identical", proof.get("identical"))
-    if not isinstance(identical, bool):
-        raise ValueError(f"{path}: no frozen_identical in it")
-    counts = (f"{key} {proof[key]}" for key in ("frozen", "changed") if key in proof)
-    return identical, ", ".join([f"identical {str(identical).lower()}", *counts])
+    try:
+        identical, frozen, changed = proof["identical"], proof["frozen"], proof["changed"]
+    except (KeyError, TypeError):
+        raise ValueError(f"{path}: 'identical', 'frozen' and 'changed' are not in it") from None
+    # A stage that changed nothing proves nothing.
+    passed = identical is True and frozen > 0 and changed > 0
+    return passed, f"identical {str(identical).lower()}; {frozen} frozen, {changed} changed"
 
 
 def _improvement(report: Report, system: str, minimum: float) -> tuple[bool, str]:
@@ -98,21 +101,20 @@ def _improvement(report: Report, system: str, minimum: float) -> tuple[bool, str
 
 def _not_worse(report: Report) -> tuple[bool, str]:
     init, merged = report.get("init", "test_en"), report.get(MERGED, "test_en")
+    before, after = init.result["wer"], merged.result["wer"]
     low, high = difference_interval(merged.errors, init.errors, merged.n_ref)
-    difference = merged.result["wer"] - init.result["wer"]
     figures = (
-        f"WER {init.result['wer']:.1f} -> {merged.result['wer']:.1f} %, difference {difference:+.1f} "
-        f"points (95 % interval {low:+.1f} to {high:+.1f}, paired)"
+        f"WER {before:.1f} -> {after:.1f} %, difference {after - before:+.1f} points "
+        f"(95 % interval {low:+.1f} to {high:+.1f}, paired)"
     )
     return low <= 0.0, figures
 
 
 def order(report: Report, test_set: str) -> str:
     """Systems of a set from the lowest WER to the highest; reported, never required."""
-    found = [
-        (s.result["wer"], name) for (name, test), s in report.scored.items() if test == test_set
-    ]
-    return " < ".join(f"{name} {wer:.1f}" for wer, name in sorted(found))
+    scores = report.scored.items()
+    found = sorted((s.result["wer"], system) for (system, name), s in scores if name == test_set)
+    return " < ".join(f"{system} {wer:.1f}" for wer, system in found)
 
 
 def print_checks(checks: Sequence[Check], report: Report) -> bool:

@@ -9,7 +9,8 @@ from espnet_plugin.score.curves import read_curve
 from espnet_plugin.score.results import Report
 from espnet_plugin.score.sweep import SWEEPS, Choice, sweep_systems
 
-# Okabe and Ito's colours, told apart with any kind of colour vision; shapes tell the lines apart too.
+# Okabe and Ito's colours, told apart with any kind of colour vision; shapes tell the lines apart
+# too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 STYLE = {

@@ -140,7 +140,7 @@ def write_results(report: Report, expdir: Path) -> Path:
     models = {
         system: hashes for system in report.systems if (hashes := _hashes(expdir / system, known))
     }
-    results = [_plain(scored.result) for scored in report.scored.values()]
+    results = [plain(scored.result) for scored in report.scored.values()]
     write_json(path, {"meta": {**report.meta, "models": models}, "results": results})
     return path
 
@@ -178,12 +178,12 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Turn numpy numbers into Python's, and round figures to what they can mean (1e-4 percent)."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, np.integer):
         return int(value)
     if isinstance(value, float | np.floating):

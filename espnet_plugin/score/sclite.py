@@ -11,7 +11,7 @@ from pathlib import Path
 from espnet_plugin.checkpoint import atomic_write
 
 # Debian's package puts sclite off the PATH.
-OFF_PATH = ("/usr/lib/sctk/bin", "/opt/homebrew/bin", "/usr/local/bin")
+OFF_PATH = ("/usr/lib/sctk/bin", "/usr/local/sctk/bin", "/opt/sctk/bin", "/opt/homebrew/bin")
 COMMAND = ("-r", "ref.trn", "trn", "-h", "hyp.trn", "trn", "-i", "rm", "-o", "all", "stdout")
 
 _SCORES = re.compile(r"^Scores: \(#C #S #D #I\) (\d+) (\d+) (\d+) (\d+)$", re.MULTILINE)
