@@ -76,9 +76,10 @@ def greedy(
     new, step = prompts, 0
     while True:
         hidden = decode(whisper, new, "zero", cache=cache)[:, -1]
-        best, choice = rules.log_probs(logits(whisper, hidden), tokens).max(-1)
+        log_probs = rules.log_probs(logits(whisper, hidden), tokens)
+        best, choice = log_probs.max(-1)
         forced = (limits[row_of] <= step) & (choice != rules.end)
-        score = score + best
+        score = score + torch.where(forced, log_probs[:, rules.end], best)
         ended = running & (forced | (choice == rules.end))
         for row in ended.nonzero()[:, 0].tolist():
             results[int(row_of[row])] = Hypothesis(
