@@ -1,7 +1,5 @@
 import importlib
 import os
-import shutil
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -9,123 +7,9 @@ from typing import Any
 import pytest
 
 from espnet_plugin import cli
-
-ROOT = Path(__file__).resolve().parents[1]
-RECIPE = "egs2_asyncswitch/asr1"
-
-# What the scripts need of the system.
-TOOLS = "basename bash cat dirname env getconf mkdir tee touch tr"
-
-# Stands for Python: notes module and arguments, and makes what the module would make.
-FAKE_PYTHON = r"""#!/usr/bin/env bash
-set -eu
-if [ "$1" = -c ]; then exit 0; fi
-[ "$1" = -m ]; module=${2##*.}; shift 2
-{ printf '%s' "$module"; printf '|%s' "$@"; echo; } >>"$CALLS"
-if [ "$module" = "${FAIL:-}" ]; then echo "$module fails" >&2; exit 3; fi
-option() {
-    local name=$1 previous=
-    shift
-    for a; do [ "$previous" != "$name" ] || echo "$a"; previous=$a; done
-}
-data() { mkdir -p "$1"; for f in wav.scp text utt2spk utt2lang; do echo x >"$1/$f"; done; }
-model() { mkdir -p "$1"; echo "{}" >"$1/config.json"; }
-case $module in
-    prepare_data)
-        [ "$1" != format ] ||
-            for s in $(option --sets "$@"); do data "$(option --dumpdir "$@")/$s"; done ;;
-    synth_data)
-        output=$(option --output "$@")
-        case $1 in mix) echo x >"$output" ;; speed) data "$output" ;; esac ;;
-    import_model) model "$(option --output "$@")" ;;
-    text_corpus) [ "$1" != prepare ] || mkdir -p "$(option --output "$@")" ;;
-    train_systems)
-        for s in $(option --systems "$@"); do model "$(option --expdir "$@")/$s"; done ;;
-    merge)
-        prefix=$(option --output_prefix "$@")
-        for r in $(option --ratios "$@" | tr , " "); do model "$prefix$r"; done ;;
-    decode)
-        for y in $(option --systems "$@"); do
-            for s in $(option --sets "$@"); do
-                d="$(option --expdir "$@")/$y/decode_$(option --tag "$@")/$s"
-                mkdir -p "$d"
-                echo x >"$d/text"
-            done
-        done ;;
-    watch) while [ "$1" != -- ]; do shift; done; shift; exec "$@" ;;
-esac
-"""
+from tests.fixtures.recipe import RECIPE, ROOT, Recipe
 
 SETS = ["--train_set", "tr", "--valid_set", "va", "--test_sets", "te1 te2"]
-
-
-class Recipe:
-    """A copy of the recipe in a folder with spaces, with programs that only take notes."""
-
-    def __init__(self, folder: Path) -> None:
-        self.root = folder / "my check out"
-        self.asr1 = self.root / RECIPE
-        self.bin = folder / "bin"
-        self.calls_file = folder / "calls"
-        self.bin.mkdir()
-        self.calls_file.touch()
-        shutil.copytree(
-            ROOT / RECIPE,
-            self.asr1,
-            symlinks=True,
-            ignore=lambda folder, names: {"exp", "data", "dump"} & set(names),
-        )
-        (self.root / "local").mkdir()
-        for script in (ROOT / "local").glob("*.sh"):
-            shutil.copy(script, self.root / "local")
-        for name in TOOLS.split():
-            program = shutil.which(name)
-            assert program, f"the test needs {name}"
-            (self.bin / name).symlink_to(program)
-        self.program("espeak-ng")
-        self.program("sclite")
-        self.program(self.root / ".venv/bin/python", FAKE_PYTHON)
-        self.variables = {
-            "PATH": str(self.bin),
-            "CALLS": str(self.calls_file),
-            "SCTK_DIRS": "",
-            "HOME": str(folder),
-        }
-
-    def program(self, path: str | Path, script: str = "#!/bin/sh\nexit 0\n") -> None:
-        path = self.bin / path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(script)
-        path.chmod(0o755)
-
-    def run(
-        self, script: str | Path, *options: str, **variables: str
-    ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(self.asr1 / script), *options],
-            cwd=self.root.parent,
-            env=self.variables | variables,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            stdin=subprocess.DEVNULL,
-        )
-
-    def calls(self) -> list[list[str]]:
-        return [line.split("|") for line in self.calls_file.read_text().splitlines()]
-
-    def data(self, *sets: str) -> None:
-        for name in sets:
-            for file in ("wav.scp", "text", "utt2spk", "utt2lang"):
-                path = self.asr1 / "data" / name / file
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text("x\n")
-
-    def text(self) -> None:
-        for part in ("train", "valid"):
-            path = self.asr1 / f"data/text/{part}.jsonl"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("{}\n")
 
 
 @pytest.fixture
