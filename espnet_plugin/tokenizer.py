@@ -151,12 +151,12 @@ def _assemble(
     merges: list[tuple[str, str]],
     specials: Sequence[str],
     grown: Sequence[AddedToken] = (),
-    **options: Any,
+    **prefix: Any,
 ) -> WhisperTokenizer:
     from tokenizers import AddedToken
     from transformers import WhisperTokenizer
 
-    tokenizer = WhisperTokenizer(vocab=vocab, merges=merges, **options)
+    tokenizer = WhisperTokenizer(vocab=vocab, merges=merges)
     tokenizer.add_special_tokens(
         {"additional_special_tokens": [AddedToken(t, normalized=False) for t in specials]}
     )
@@ -164,6 +164,7 @@ def _assemble(
     # special token for timestamps.
     tokenizer.add_tokens([AddedToken(t, normalized=True, special=False) for t in timestamps()])
     tokenizer.add_tokens(list(grown))
+    tokenizer.set_prefix_tokens(**prefix)  # only now do their ids exist
     return tokenizer
 
 
