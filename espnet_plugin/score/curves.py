@@ -46,10 +46,12 @@ def read_curve(path: Path) -> list[Point]:
         if missing := [name for name in COLUMNS if name not in (reader.fieldnames or [])]:
             raise ValueError(f"{path}: columns {', '.join(missing)} are missing")
         for line, row in enumerate(reader, 2):
+            if None in row.values():
+                raise ValueError(f"{path}:{line}: has fewer fields than the first line")
             try:
                 epoch, updates = int(row["epoch"]), int(float(row["updates"]))
                 values = [float(row[name]) if row[name] else None for name in COLUMNS[2:]]
-            except (TypeError, ValueError) as error:
+            except ValueError as error:
                 raise ValueError(f"{path}:{line}: {error}") from None
             points[epoch] = Point(epoch, updates, *values)
     if not points:

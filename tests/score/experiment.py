@@ -4,9 +4,9 @@ import json
 import random
 from pathlib import Path
 
-WORDS = "saya nak makan nasi lemak the hotel room is very nice lah kita boleh check out esok".split()
-MALAY = {"saya", "nak", "makan", "nasi", "lemak", "kita", "boleh", "esok"}
-RATIOS = (0.2, 0.4, 0.6, 0.8)
+MALAY = ("saya", "nak", "makan", "nasi", "lemak", "kita", "boleh", "esok")
+WORDS = (*MALAY, "the", "hotel", "room", "is", "very", "nice", "lah", "check", "out")
+RATIOS = (0.4, 0.8)
 # Share of wrong words of each system on each set.
 DAMAGE = {
     "whisper_base": (0.9, 0.4),
@@ -42,7 +42,9 @@ def build(root: Path, systems: list[str] | None = None, n_utt: int = 30, seed: i
     """Write dump/raw/<set> and exp/<system>/decode_greedy/<set> below `root`."""
     rng = random.Random(seed)
     for column, name in ((0, "test_cs"), (1, "test_en"), (0, VALID)):
-        refs = {f"spk-{name}-{i:03d}": rng.choices(WORDS, k=rng.randint(4, 12)) for i in range(n_utt)}
+        refs = {
+            f"spk-{name}-{i:03d}": rng.choices(WORDS, k=rng.randint(4, 12)) for i in range(n_utt)
+        }
         data = root / "dump/raw" / name
         write_table(data / "text", {u: " ".join(w).capitalize() + "." for u, w in refs.items()})
         write_table(data / "utt2lang", dict.fromkeys(refs, "en" if name == "test_en" else "cs"))
@@ -54,7 +56,8 @@ def build(root: Path, systems: list[str] | None = None, n_utt: int = 30, seed: i
         for system in systems or SYSTEMS:
             share = damage_of(system, column)
             hyps = {
-                u: " ".join("salah" if rng.random() < share else x for x in w) for u, w in refs.items()
+                u: " ".join("salah" if rng.random() < share else x for x in w)
+                for u, w in refs.items()
             }
             decoded = root / "exp" / system / "decode_greedy" / name
             write_table(decoded / "text", hyps)
@@ -66,7 +69,10 @@ def build_training(root: Path, systems: tuple[str, ...]) -> None:
     for system in systems:
         directory = root / "exp" / system
         directory.mkdir(parents=True, exist_ok=True)
-        rows = "".join(f"{e},{40 * e},{3 / (e + 1)},{3.2 / (e + 1) + 0.02 * e * e},0.5,9\n" for e in range(1, 7))
+        rows = "".join(
+            f"{e},{40 * e},{3 / (e + 1)},{3.2 / (e + 1) + 0.02 * e * e},0.5,9\n"
+            for e in range(1, 7)
+        )
         (directory / "curve.csv").write_text(CURVE + "0,0,,3.5,0.1,1.0\n" + rows)
         proof = {"identical": True, "frozen": 12, "changed": 30}
         (directory / "freeze_proof.json").write_text(json.dumps(proof))
