@@ -17,7 +17,7 @@ def main(argv: list[str] | None = None) -> None:
     options.add_argument("--source", type=Path, default=demo.SOURCE, help="the hand-written files")
     options.add_argument("--datadir", type=Path, default=Path("data"))
     options.add_argument("--seed", type=int, default=defaults.seed)
-    options.add_argument("--nj", type=int, default=os.cpu_count() or 1, help="processes")
+    options.add_argument("--nj", type=int, default=os.cpu_count() or 1, help="spoken at a time")
     options.add_argument(
         "--lines", type=int, default=defaults.lines, help="distinct text-only lines"
     )

@@ -4,7 +4,7 @@ import random
 from fractions import Fraction
 
 import numpy as np
-from scipy.signal import butter, fftconvolve, resample_poly, sosfilt
+from scipy.signal import butter, fftconvolve, resample_poly, sosfiltfilt
 
 RATE = 16_000  # Hz, Whisper's
 PEAK = 0.95  # of full scale: nothing is ever louder
@@ -133,7 +133,7 @@ def add_reverb(speech: np.ndarray, response: np.ndarray, tail: float = 0.1) -> n
         float32 ``(samples + tail * 16000,)``.
     """
     direct = int(np.abs(response).argmax())
-    wet = sosfilt(_RUMBLE, fftconvolve(speech, response))[
+    wet = sosfiltfilt(_RUMBLE, fftconvolve(speech, response))[
         direct : direct + len(speech) + round(tail * RATE)
     ]
     return (wet * (rms(speech) / max(rms(wet), 1e-9))).astype(np.float32)

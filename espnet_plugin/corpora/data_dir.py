@@ -1,6 +1,5 @@
-"""Write a Kaldi data directory: ``wav.scp text utt2spk spk2utt utt2lang`` and other tables."""
+"""Synthetic utterances: how a row of a Kaldi data directory is kept and written."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from espnet_plugin.checkpoint import atomic_write
 from espnet_plugin.corpora.augment import RATE
+from espnet_plugin.data import DataDir
 
 
 @dataclass(frozen=True)
@@ -55,15 +54,15 @@ def write_wav(path: Path, wave: np.ndarray, rate: int = RATE) -> Path:
 
 
 def write_data_dir(output: Path, utterances: Iterable[Utterance]) -> None:
-    """Write the tables, sorted as LC_ALL=C sorts.
+    """Write ``wav.scp text utt2spk spk2utt utt2lang`` and the further tables, sorted.
 
     Args:
         output: The directory.
         utterances: In any order.
 
     Raises:
-        ValueError: No utterance, a repeated id, an id that does not begin with its speaker, an
-            empty or many-line text, or a table that some utterances lack.
+        ValueError: No utterance, a repeated id, an id that does not begin with its speaker, a
+            value with a line break, or a table that some utterances lack.
     """
     rows = sorted(utterances, key=lambda u: u.name.encode())
     if not rows:
@@ -76,46 +75,15 @@ def write_data_dir(output: Path, utterances: Iterable[Utterance]) -> None:
             raise ValueError(
                 f"{output}: utterance {row.name} does not begin with its speaker {row.speaker}-"
             )
-        if not row.text.strip() or len(row.text.splitlines()) != 1:
-            raise ValueError(
-                f"{output}: utterance {row.name} has an empty text or several lines: {row.text!r}"
-            )
         if set(row.extra) != extra:
             raise ValueError(
                 f"{output}: utterance {row.name} has {sorted(row.extra)}, others {sorted(extra)}"
             )
-    spoken: dict[str, list[str]] = defaultdict(list)
-    for row in rows:
-        spoken[row.speaker].append(row.name)
-    tables = {
-        "wav.scp": [(u.name, str(u.wav)) for u in rows],
-        "text": [(u.name, u.text) for u in rows],
-        "utt2spk": [(u.name, u.speaker) for u in rows],
-        "utt2lang": [(u.name, u.lang) for u in rows],
-        "spk2utt": [(s, " ".join(spoken[s])) for s in sorted(spoken, key=str.encode)],
-        **{table: [(u.name, u.extra[table]) for u in rows] for table in sorted(extra)},
-    }
-    output.mkdir(parents=True, exist_ok=True)
-    for table, lines in tables.items():
-        with atomic_write(output / table) as file:
-            file.write("".join(f"{key} {value}\n" for key, value in lines).encode())
-
-
-def read_table(path: Path) -> dict[str, str]:
-    """Read a two-column table of a data directory; values may hold spaces.
-
-    Raises:
-        FileNotFoundError: No such file.
-        ValueError: A line without a value, or a repeated key, named by line.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: missing")
-    table: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        key, _, value = line.partition(" ")
-        if not key or not value.strip():
-            raise ValueError(f"{path}:{number}: expected a key and a value, found {line!r}")
-        if key in table:
-            raise ValueError(f"{path}:{number}: {key} occurs twice")
-        table[key] = value.strip()
-    return table
+    DataDir(
+        path=output,
+        wav={row.name: str(row.wav) for row in rows},
+        text={row.name: row.text for row in rows},
+        utt2spk={row.name: row.speaker for row in rows},
+        utt2lang={row.name: row.lang for row in rows},
+        extra={table: {row.name: row.extra[table] for row in rows} for table in sorted(extra)},
+    ).write(output)

@@ -83,7 +83,7 @@ def prepare(source: Path, datadir: Path, options: DemoOptions, nj: int) -> str:
         source: The hand-written files (``local/demo``).
         datadir: Gets one data directory a set, ``text/*.jsonl`` and ``examples_an4``.
         options: How it is made.
-        nj: Processes.
+        nj: How many utterances are spoken at a time.
 
     Returns:
         What was done: a table of the sets, or that nothing has changed.

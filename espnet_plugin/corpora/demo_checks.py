@@ -4,10 +4,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from espnet_plugin.corpora.data_dir import read_table
 from espnet_plugin.corpora.markup import Sentence
 from espnet_plugin.corpora.speakers import VARIANTS, speakers
 from espnet_plugin.corpora.text_lines import key_of, read_lines, sentence_key
+from espnet_plugin.data import read_table
 from espnet_plugin.text import normalize
 
 NEAR = 0.8  # of the words in common: nearly the same sentence

@@ -1,8 +1,10 @@
-"""Who says which demo sentence in which room, and the saying of it in many processes."""
+"""Who says which demo sentence in which room, and the saying of it.
 
-import multiprocessing
+Threads suffice: most of the time goes to espeak-ng, which is a process of its own each time.
+"""
+
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,7 +88,7 @@ class Studio:
         self._seed = seed
 
     def waveform(self, job: Job) -> np.ndarray:
-        """Synthesise a job: float32 ``(samples,)`` at 16 kHz, the same in every process.
+        """Synthesise a job: float32 ``(samples,)`` at 16 kHz.
 
         Raises:
             ValueError: The synthesis failed or lasts over 30 s.
@@ -120,19 +122,6 @@ class Studio:
         return len(wave) / augment.RATE
 
 
-_studio: Studio | None = None  # of a worker process
-
-
-def _open_studio(members: dict[str, bytes], seed: int) -> None:
-    global _studio
-    _studio = Studio(members, seed)
-
-
-def _record(job: Job) -> float:
-    assert _studio is not None
-    return _studio.record(job)
-
-
 def synthesize_all(
     jobs: Sequence[Job], members: dict[str, bytes], seed: int, nj: int
 ) -> dict[str, float]:
@@ -142,7 +131,7 @@ def synthesize_all(
         jobs: What is said.
         members: ESPnet's archive, for noises and rooms.
         seed: The experiment's seed; the files depend on it and not on ``nj``.
-        nj: Processes.
+        nj: How many are spoken at a time.
 
     Returns:
         The duration of each utterance in seconds.
@@ -151,27 +140,15 @@ def synthesize_all(
         ValueError: ``nj`` below 1, or a failed utterance, named.
     """
     if nj < 1:
-        raise ValueError(f"nj is {nj}, allowed is 1 or more processes")
+        raise ValueError(f"nj is {nj}, allowed is 1 or more")
+    studio = Studio(members, seed)
     durations: dict[str, float] = {}
-    with progress(len(jobs), "speech", "utt") as bar:
-
-        def note(job: Job, seconds: float) -> None:
-            durations[job.name] = seconds
-            bar.update()
-
-        if nj == 1:
-            studio = Studio(members, seed)
-            for job in jobs:
-                note(job, studio.record(job))
-            return durations
-        context = multiprocessing.get_context(
-            "spawn"
-        )  # a fork would copy a caller's threads, half alive
-        with ProcessPoolExecutor(nj, context, _open_studio, (members, seed)) as pool:
-            try:
-                for job, seconds in zip(jobs, pool.map(_record, jobs, chunksize=8), strict=True):
-                    note(job, seconds)
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+    with ThreadPoolExecutor(nj) as pool, progress(len(jobs), "speech", "utt") as bar:
+        try:
+            for job, seconds in zip(jobs, pool.map(studio.record, jobs), strict=True):
+                durations[job.name] = seconds
+                bar.update()
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
     return durations

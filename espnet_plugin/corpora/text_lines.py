@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from espnet_plugin.checkpoint import atomic_write
-from espnet_plugin.corpora.data_dir import read_table
 from espnet_plugin.corpora.markup import Sentence, parse_markup
+from espnet_plugin.data import read_table
 from espnet_plugin.text import normalize
 
 
