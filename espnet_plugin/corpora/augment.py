@@ -102,7 +102,7 @@ def add_noise(speech: np.ndarray, noise: np.ndarray, snr: float, rng: random.Ran
     Args:
         speech: ``(samples,)``.
         noise: ``(noise samples,)``, shorter or longer.
-        snr: Power of the sounding speech over that of the noise, dB.
+        snr: Power of the speech over that of the noise, each where it sounds, dB.
         rng: Draws where the noise begins.
 
     Returns:
@@ -113,7 +113,7 @@ def add_noise(speech: np.ndarray, noise: np.ndarray, snr: float, rng: random.Ran
     """
     offset = rng.randrange(len(noise))
     repeated = np.resize(np.roll(noise, -offset), len(speech)).astype(np.float64)
-    power = np.sqrt(np.square(repeated).mean())
+    power = rms(repeated)
     if power == 0.0 or rms(speech) == 0.0:
         raise ValueError(
             "a signal-to-noise ratio needs speech and noise, and one of them is silent"

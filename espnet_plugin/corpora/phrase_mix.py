@@ -104,7 +104,12 @@ def mix_sentence(
         lang = foreign if not keep and rng.random() < options.switch_rate else own
         entry = rng.choice(slot.entries)
         if number == by_category:
-            others = [p for p in index.categories[entry.category] if p not in slot.entries]
+            said = sentence.text.lower()
+            others = [
+                phrase
+                for phrase in index.categories[entry.category]
+                if phrase not in slot.entries and phrase.side(lang).lower() not in said
+            ]
             entry = rng.choice(others) if others else entry
         elif lang == sentence.segments[slot.segment].lang:
             continue  # the phrase itself in its own language: nothing to exchange

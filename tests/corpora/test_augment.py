@@ -38,6 +38,12 @@ def test_pauses_do_not_count_in_the_ratio():
     assert np.sqrt(np.square(added).mean()) == pytest.approx(0.3 / 2**0.5 / 10**0.5, rel=0.01)
 
 
+def test_a_noise_that_comes_and_goes_counts_where_it_sounds():
+    bursts = np.concatenate([tone(0.2), quiet(0.3)])
+    added = augment.add_noise(tone(1.0), bursts, 10.0, random.Random(0)) - tone(1.0)
+    assert augment.rms(added) == pytest.approx(0.3 / 2**0.5 / 10**0.5, rel=0.01)
+
+
 def test_silence_has_no_ratio_and_no_level():
     with pytest.raises(ValueError, match="one of them is silent"):
         augment.add_noise(quiet(1.0), tone(1.0), 10.0, random.Random(0))

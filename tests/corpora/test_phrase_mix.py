@@ -100,6 +100,12 @@ def test_a_rate_of_switching_is_a_rate_of_switching():
     assert mean(0.05) < mean(0.5) < mean(0.95)
 
 
+def test_nothing_is_said_twice():
+    made = drawn(sentence("Mak beli ikan dan nasi.", "ms"), switch_rate=0.0, category_rate=1.0)
+    assert "Mak beli telur dan nasi." in made
+    assert "Mak beli nasi dan nasi." not in made
+
+
 def test_sentences_can_keep_their_language():
     made = drawn(HAND[3], keep_rate=1.0)
     assert len(made) > 3
