@@ -61,6 +61,15 @@ def test_generation_settings_equal_openai(size, openai, tiny_whisper, tiny_whisp
     assert settings["prev_sot_token_id"] == t.sot_prev
 
 
+def test_the_file_alone_has_the_prompt(tiny_whisper):
+    """Other runtimes read ``tokenizer.json`` without transformers."""
+    from tokenizers import Tokenizer
+
+    alone = Tokenizer.from_file(str(tiny_whisper / "tokenizer.json"))
+    tokens = alone.encode(" saya").tokens
+    assert tokens == ["<|startoftranscript|>", "<|notimestamps|>", "Ġsaya", "<|endoftext|>"]
+
+
 def test_token_list(tiny_whisper):
     tokens = (tiny_whisper / "tokens.txt").read_text(encoding="utf-8").splitlines()
     assert len(tokens) == len(set(tokens)) == 51865
