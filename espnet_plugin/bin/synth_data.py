@@ -9,21 +9,21 @@ python -m espnet_plugin.bin.synth_data speed --input data/train --output data/tr
 from pathlib import Path
 
 from espnet_plugin.cli import parser, run
-from espnet_plugin.corpora import phrase_mix, speed
+from espnet_plugin.corpora import mix_file, speed
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run a subcommand."""
     options = parser(__doc__)
     commands = options.add_subparsers(dest="command", required=True)
-    phrase_mix.add_options(commands.add_parser("mix", help="widen sentences by phrase mixing"))
+    mix_file.add_options(commands.add_parser("mix", help="widen sentences by phrase mixing"))
     change = commands.add_parser("speed", help="speed perturbation of a data directory")
     change.add_argument("--input", type=Path, required=True, help="data directory")
     change.add_argument("--output", type=Path, required=True, help="data directory")
     change.add_argument("--factors", default="0.9 1.0 1.1")
     args = options.parse_args(argv)
     if args.command == "mix":
-        print(phrase_mix.mix_with(args))
+        print(mix_file.mix_with(args))
     else:
         count = speed.perturb_speed(args.input, args.output, speed.parse_factors(args.factors))
         print(f"{args.output}: {count} utterances")

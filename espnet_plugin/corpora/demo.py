@@ -19,6 +19,7 @@ from espnet_plugin.corpora import an4, demo_checks, espeak, phrase_mix
 from espnet_plugin.corpora.data_dir import Utterance, write_data_dir
 from espnet_plugin.corpora.demo_speech import Job, plan, synthesize_all
 from espnet_plugin.corpora.markup import Sentence, read_sentences
+from espnet_plugin.corpora.mix_file import mix_file
 from espnet_plugin.corpora.text_lines import Line, tags_of, write_lines
 from espnet_plugin.text import NORMALIZER_VERSION
 
@@ -123,8 +124,9 @@ def prepare(source: Path, datadir: Path, options: DemoOptions, nj: int) -> str:
     an4.write_examples(members, datadir / "examples_an4")
     write_lines(datadir / "text" / "hand.jsonl", hand)
     write_lines(datadir / "text" / "valid.jsonl", valid)
-    exclude = [datadir / name / "text" for name in SETS if not name.startswith("train")]
-    mixed = phrase_mix.mix_file(
+    decoded = [name for name in SETS if name == "valid_paired" or name.startswith("test")]
+    exclude = [datadir / name / "text" for name in decoded]
+    mixed = mix_file(
         datadir / "text" / "hand.jsonl",
         [source / file for file in PHRASES],
         datadir / "text" / "train.jsonl",
@@ -195,7 +197,7 @@ def _sizes(datadir: Path) -> dict[str, int]:
     return {
         path.relative_to(datadir).as_posix(): path.stat().st_size
         for path in sorted(paths)
-        if path.is_file() and path.name != "train.jsonl"
+        if path.is_file() and path.name not in ("train.jsonl", ".train.mix.json")
     }
 
 

@@ -8,13 +8,11 @@ so that words keep natural contexts. Two rules keep out what nobody says: Englis
 their noun becomes Malay, and no exchange may leave English function words alone among Malay ones.
 """
 
-import argparse
 import random
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from espnet_plugin.corpora.keyed import keyed_random
 from espnet_plugin.corpora.markup import (
@@ -25,14 +23,11 @@ from espnet_plugin.corpora.markup import (
     language_of,
     merge_neighbours,
 )
-from espnet_plugin.corpora.phrases import WORD, PhraseIndex, Slot, read_phrases
+from espnet_plugin.corpora.phrases import WORD, PhraseIndex, Slot
 from espnet_plugin.corpora.text_lines import (
     Line,
     key_of,
     languages_of,
-    read_excluded,
-    read_lines,
-    write_lines,
 )
 
 MAX_EXCHANGES = 3
@@ -272,61 +267,3 @@ def report(lines: Sequence[Line], requested: int) -> MixReport:
         languages=dict(Counter(line.sentence.lang for line in lines)),
         mean_cmi=sum(indices) / len(indices) if indices else 0.0,
     )
-
-
-def mix_file(
-    source: Path,
-    phrases: Sequence[Path],
-    output: Path,
-    options: MixOptions,
-    exclude: Sequence[Path] = (),
-) -> MixReport:
-    """Mix a file of hand-written lines into another file.
-
-    Args:
-        source: Hand-written lines, ``.jsonl``.
-        phrases: Phrase lists.
-        output: The ``.jsonl`` file to write, atomically.
-        options: Number, seed, rates.
-        exclude: Files of validation and test sentences.
-
-    Returns:
-        The counts.
-
-    Raises:
-        FileNotFoundError: A missing file.
-        ValueError: A malformed file, a leak, or too few distinct lines.
-    """
-    index = PhraseIndex(phrase for path in phrases for phrase in read_phrases(path))
-    lines = mix(read_lines(source), index, options, read_excluded(exclude))
-    write_lines(output, lines)
-    return report(lines, options.lines)
-
-
-def add_options(options: argparse.ArgumentParser) -> None:
-    """Declare the command line of ``mix_with``."""
-    options.add_argument("--input", type=Path, required=True, help="hand-written lines, .jsonl")
-    options.add_argument(
-        "--phrases", type=Path, required=True, action="append", help="phrase list; may be repeated"
-    )
-    options.add_argument("--output", type=Path, required=True, help=".jsonl file to write")
-    options.add_argument("--lines", type=int, default=20_000, help="distinct lines, input included")
-    options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--switch_rate", type=float, default=MixOptions.switch_rate)
-    options.add_argument("--keep_rate", type=float, default=MixOptions.keep_rate)
-    options.add_argument("--category_rate", type=float, default=MixOptions.category_rate)
-    options.add_argument(
-        "--exclude",
-        type=Path,
-        nargs="*",
-        default=[],
-        help="sentences never made: .jsonl, Kaldi text",
-    )
-
-
-def mix_with(args: argparse.Namespace) -> MixReport:
-    """Mix as the command line says."""
-    options = MixOptions(
-        args.lines, args.seed, args.switch_rate, args.keep_rate, args.category_rate
-    )
-    return mix_file(args.input, args.phrases, args.output, options, args.exclude)

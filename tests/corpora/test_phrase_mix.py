@@ -193,6 +193,10 @@ def test_command_line(folder: Path, capsys: pytest.CaptureFixture):
         assert to_markup(segments) == record["markup"] or record["lang"] != "cs"
     synth_data.main(command(folder, 20))
     assert (folder / "train.jsonl").read_text() == first
+    assert capsys.readouterr().out.startswith("unchanged: 20 distinct lines")
+    (folder / "train.jsonl").write_text("something else")
+    synth_data.main(command(folder, 20))
+    assert (folder / "train.jsonl").read_text() == first
     synth_data.main(command(folder, 20, "--seed", "1"))
     assert (folder / "train.jsonl").read_text() != first
 
