@@ -20,10 +20,14 @@ BASE = [
     "numpy>=2",
     "openai-whisper>=20250625",
     "PyYAML>=6",
+    "regex",
     "safetensors>=0.6",
     "scipy>=1.13",
     "sentencepiece>=0.2",
     "soundfile>=0.12",
+    "soxr>=0.5",
+    "tokenizers>=0.20",
+    "tqdm>=4.66",
 ]
 
 EXTRAS = {

@@ -4,6 +4,7 @@ Whisper's sequence: start, language, task, no-timestamps (or timestamps around t
 tokens of `" " + text` (Whisper writes words with a leading space), end of text.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,32 @@ MAX_TOKENS = 448  # positions of Whisper's decoder
 TEXT_STYLES = ("as_is", "spoken")
 TIME_PRECISION = 0.02  # seconds between two timestamp tokens
 DEFAULT_LANG_TOKENS = {"cs": "ms", "ms": "ms", "en": "en"}
+
+
+def text_tokenizer(model_dir: str | Path) -> Any:
+    """Return a `tokenizers.Tokenizer` for which every text is text.
+
+    Whisper's tokenizer turns a literal `<|endoftext|>` or `<|0.50|>` in a line into the special
+    token of that name; `split_special_tokens` prevents only the first (timestamps are not marked
+    special). Here the tokenizer is built without any added token.
+
+    Raises:
+        FileNotFoundError: If the directory has no `tokenizer.json`.
+        ValueError: If that file cannot be read.
+    """
+    from tokenizers import Tokenizer
+
+    path = Path(model_dir) / "tokenizer.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: no such file; a model directory is made by espnet_plugin.bin.import_model "
+            "(recipe stage 5)"
+        )
+    try:
+        spec = json.loads(path.read_text(encoding="utf-8"))
+        return Tokenizer.from_str(json.dumps({**spec, "added_tokens": [], "post_processor": None}))
+    except Exception as error:  # the library raises nothing more specific
+        raise ValueError(f"{path}: not a tokenizer ({error})") from None
 
 
 def parse_lang_tokens(table: str | Mapping[str, str] | None) -> dict[str, str]:
@@ -87,6 +114,10 @@ class PromptBuilder:
                 "espnet_plugin.bin.import_model (recipe stage 5)"
             )
         return AutoTokenizer.from_pretrained(str(self.model_dir))
+
+    @cached_property
+    def _text_tokenizer(self) -> Any:
+        return text_tokenizer(self.model_dir)
 
     @cached_property
     def _vocab(self) -> dict[str, int]:
@@ -163,11 +194,10 @@ class PromptBuilder:
 
     def encode_batch(self, styled: Sequence[str]) -> list[list[int]]:
         """Tokenise texts that `style` has been applied to; an empty text gives no tokens."""
-        texts = [" " + text if text else "" for text in styled]
-        # Without split_special_tokens a literal `<|endoftext|>` would become the special token.
-        return self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)[
-            "input_ids"
-        ]
+        encoded = self._text_tokenizer.encode_batch_fast(
+            [" " + text for text in styled], add_special_tokens=False
+        )
+        return [e.ids if text else [] for e, text in zip(encoded, styled, strict=True)]
 
     def time_token(self, seconds: float) -> int:
         """Return the id of the timestamp token nearest to a time in seconds, within 0..30."""

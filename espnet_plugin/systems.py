@@ -55,6 +55,8 @@ class Plan:
             command += [f"--{name}", path]
         for name, value in self.options.items():
             command += [f"--{name}", value]
+        if int(self.options.get("ngpu", "0")) > 1:
+            command += ["--multiprocessing_distributed", "true"]
         if system.matched:
             command += ["--max_epoch", str(self.matched_epochs())]
         return command

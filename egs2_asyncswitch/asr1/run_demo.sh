@@ -37,7 +37,7 @@ touch exp/.demo  # make clean may remove what a demo made
     --acoustic_train_set train_acoustic \
     --acoustic_valid_set valid_acoustic \
     --mix_input data/text/hand.jsonl \
-    --mix_phrases "local/demo/seen/phrases.tsv local/demo/unseen/phrases.tsv" \
+    --mix_phrases "local/demo/seen/phrases.tsv local/demo/unseen/phrases.tsv local/demo/compounds.tsv" \
     --mix_lines 24000 \
     --lang_tokens "cs:ms ms:ms en:en es:es" \
     --pad_train batch \

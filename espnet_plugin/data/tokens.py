@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from espnet_plugin.checkpoint import read_json
+from espnet_plugin.prompt import text_tokenizer
 
 
 class TokenCounter:
@@ -22,19 +23,7 @@ class TokenCounter:
     """
 
     def __init__(self, model_dir: str | Path) -> None:
-        from tokenizers import Tokenizer
-
-        path = Path(model_dir) / "tokenizer.json"
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"{path}: no such file; --model is a directory made by "
-                "espnet_plugin.bin.import_model (recipe stage 5)"
-            )
-        try:
-            self._tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises nothing more specific
-            raise ValueError(f"{path}: not a tokenizer ({error})") from None
-        self._tokenizer.encode_special_tokens = True  # a literal <|endoftext|> is text
+        self._tokenizer = text_tokenizer(model_dir)
         config = read_json(Path(model_dir) / "config.json")
         try:
             self.vocab_size = int(config["vocab_size"])

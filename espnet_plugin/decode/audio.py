@@ -106,13 +106,34 @@ def set_hash(utterances: Iterable[Utterance]) -> str:
     return digest.hexdigest()
 
 
-def batches(utterances: Iterable[Utterance], batch_size: int) -> list[list[Utterance]]:
+def batches(
+    utterances: Iterable[Utterance], batch_size: int, batch_seconds: float, pad: str
+) -> list[list[Utterance]]:
     """Sort by length and cut into batches, so that little is padding.
 
+    Args:
+        utterances: Of one set.
+        batch_size: At most so many utterances in a batch.
+        batch_seconds: And at most so much audio with its padding, but at least one utterance.
+        pad: `batch` or `30s`.
+
     Raises:
-        ValueError: If the batch size is not positive.
+        ValueError: If a bound is not positive.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    ordered = sorted(utterances, key=lambda u: (u.samples, u.utt))
-    return [ordered[i : i + batch_size] for i in range(0, len(ordered), batch_size)]
+    if batch_size < 1 or batch_seconds <= 0:
+        raise ValueError(
+            f"a batch has at least 1 utterance and some audio, got batch_size {batch_size}, "
+            f"batch_seconds {batch_seconds}"
+        )
+    cut: list[list[Utterance]] = []
+    for utterance in sorted(utterances, key=lambda u: (u.samples, u.utt)):
+        longest = padded_seconds(utterance, pad)  # so far: they are sorted
+        if not cut or len(cut[-1]) == batch_size or (len(cut[-1]) + 1) * longest > batch_seconds:
+            cut.append([])
+        cut[-1].append(utterance)
+    return cut
+
+
+def padded_seconds(longest: Utterance, pad: str) -> float:
+    """Return the seconds that each utterance of a batch takes."""
+    return WINDOW_SECONDS if pad == "30s" else longest.seconds

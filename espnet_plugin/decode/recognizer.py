@@ -1,64 +1,18 @@
 """Audio in, text out: features, encoder and search of one model, without ESPnet."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from espnet_plugin.cli import nearest
-from espnet_plugin.decode.rules import SUPPRESS, TokenRules, text_limit
+from espnet_plugin.checkpoint import load_state
+from espnet_plugin.decode.options import Options
+from espnet_plugin.decode.rules import TokenRules, text_limit
 from espnet_plugin.decode.search import Hypothesis, beam, greedy
 from espnet_plugin.features import SAMPLE_RATE, LogMel
 from espnet_plugin.prompt import PromptBuilder, parse_lang_tokens
-from espnet_plugin.whisper import encode, load_whisper
-
-PADS = ("batch", "30s")
-DTYPES = ("float32", "bfloat16", "float16")
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to decode. What changes a result is here and is written beside it.
-
-    Attributes:
-        pad: `batch` (as long as the batch needs, masked) or `30s` (Whisper's own).
-        lang_tokens: Data languages to Whisper's codes, as `cs:ms ms:ms en:en`; None: the default.
-        beam_size: 1 is greedy.
-        normalize_length: Rank hypotheses of the beam by the mean score of a token.
-        max_tokens_per_second: Guard against endless repetition: an utterance ends at this many
-            tokens for each second of audio, and 10 more. 0: only Whisper's 448 positions.
-        suppress: `none`, `begin` or `whisper`, as in `rules.TokenRules.of`.
-        timestamps: Generate timestamps (they do not appear in the text).
-        dtype: Of weights and activations.
-    """
-
-    pad: str = "batch"
-    lang_tokens: str | None = None
-    beam_size: int = 1
-    normalize_length: bool = False
-    max_tokens_per_second: float = 12.0
-    suppress: str = "none"
-    timestamps: bool = False
-    dtype: str = "float32"
-
-    def __post_init__(self) -> None:
-        for name, known in (("pad", PADS), ("suppress", SUPPRESS), ("dtype", DTYPES)):
-            if (value := getattr(self, name)) not in known:
-                hint = nearest(str(value), known)
-                raise ValueError(f"{name} is one of {', '.join(known)}, got '{value}'{hint}")
-        if self.beam_size < 1:
-            raise ValueError(f"beam_size must be at least 1, got {self.beam_size}")
-        if self.max_tokens_per_second < 0:
-            raise ValueError(f"max_tokens_per_second is negative: {self.max_tokens_per_second}")
-        parse_lang_tokens(self.lang_tokens)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON, the language table resolved."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        table = parse_lang_tokens(self.lang_tokens)
-        return values | {"lang_tokens": " ".join(f"{k}:{v}" for k, v in table.items())}
+from espnet_plugin.whisper import check_state, encode, load_whisper
 
 
 class Recognizer:
@@ -80,6 +34,7 @@ class Recognizer:
                 a language that the model does not have.
         """
         self.options, self.device = options, torch.device(device)
+        self.model_dir = Path(model_dir)
         self.dtype = getattr(torch, options.dtype)
         self.prompt = PromptBuilder(model_dir, parse_lang_tokens(options.lang_tokens))
         self.whisper: Any = load_whisper(model_dir).eval().to(self.device, self.dtype)
@@ -92,6 +47,18 @@ class Recognizer:
             timestamps=options.timestamps,
             device=self.device,
         )
+
+    def load(self, model_dir: str | Path) -> None:
+        """Take the weights of another directory of the same architecture and tokenizer.
+
+        Raises:
+            FileNotFoundError: If the weights are missing.
+            ValueError: If its tensors are not those of this model.
+        """
+        state = {n.removeprefix("model."): t for n, t in load_state(model_dir).items()}
+        check_state(dict(self.whisper.named_parameters()), state, str(model_dir))
+        self.whisper.load_state_dict(state, strict=True)
+        self.model_dir = Path(model_dir)
 
     @torch.inference_mode()
     def features(self, waves: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

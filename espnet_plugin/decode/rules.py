@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
+from espnet_plugin.decode.options import SUPPRESS
 from espnet_plugin.prompt import MAX_TOKENS, PromptBuilder
 
-SUPPRESS = ("none", "begin", "whisper")
 MAX_INITIAL_TIME = 50  # timestamp tokens of 0.02 s: the first time is at most 1 s, as in Whisper
 
 
