@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-from espnet_plugin.checkpoint import load_state
+from espnet_plugin.checkpoint import check_state, load_config, load_state
 from espnet_plugin.decode.options import Options
 from espnet_plugin.decode.rules import TokenRules, text_limit
 from espnet_plugin.decode.search import Hypothesis, beam, greedy
 from espnet_plugin.features import SAMPLE_RATE, LogMel
 from espnet_plugin.prompt import PromptBuilder, parse_lang_tokens
-from espnet_plugin.whisper import check_state, encode, load_whisper
+from espnet_plugin.whisper import encode, load_whisper
 
 
 class Recognizer:
@@ -38,7 +38,8 @@ class Recognizer:
         self.dtype = getattr(torch, options.dtype)
         self.prompt = PromptBuilder(model_dir, parse_lang_tokens(options.lang_tokens))
         self.whisper: Any = load_whisper(model_dir).eval().to(self.device, self.dtype)
-        config = self.whisper.config
+        self._settings = load_config(model_dir)
+        config: Any = self.whisper.config
         self.log_mel = LogMel(config.num_mel_bins).to(self.device)
         self.rules = TokenRules.of(
             self.prompt,
@@ -55,9 +56,10 @@ class Recognizer:
             FileNotFoundError: If the weights are missing.
             ValueError: If its tensors are not those of this model.
         """
-        state = {n.removeprefix("model."): t for n, t in load_state(model_dir).items()}
-        check_state(dict(self.whisper.named_parameters()), state, str(model_dir))
-        self.whisper.load_state_dict(state, strict=True)
+        state = load_state(model_dir)
+        check_state(state, self._settings, str(model_dir))
+        bare = {name.removeprefix("model."): tensor for name, tensor in state.items()}
+        self.whisper.load_state_dict(bare, strict=True)
         self.model_dir = Path(model_dir)
 
     @torch.inference_mode()

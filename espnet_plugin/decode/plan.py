@@ -1,0 +1,199 @@
+"""What is to be decoded, what is done already, and the files of a finished set."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from espnet_plugin.checkpoint import (
+    atomic_write,
+    load_config,
+    model_dir_exists,
+    read_json,
+    sha256_file,
+    tensor_hashes,
+    write_json,
+)
+from espnet_plugin.cli import nearest
+from espnet_plugin.decode.audio import Utterance, set_hash
+from espnet_plugin.decode.options import Options
+from espnet_plugin.groups import group_of
+from espnet_plugin.stages import SYSTEMS
+
+RECIPE_STAGE = {"acoustic": 5, "adapt_text": 8, "adapt_align": 9, "adapt_full": 10}
+PARTIAL = "partial.jsonl"
+# Of a configuration, what says nothing about the architecture.
+INCIDENTAL = {"dtype", "torch_dtype", "_name_or_path", "transformers_version", "architectures"}
+
+
+def made_by(system: str) -> str:
+    """Say which recipe stage makes a system."""
+    if "merge_" in system:
+        return "merging (recipe stage 11) makes it"
+    if system in SYSTEMS:
+        return f"recipe stage {RECIPE_STAGE[SYSTEMS[system].stage]} makes it"
+    return "import (recipe stage 5) makes base models"
+
+
+@dataclass(frozen=True)
+class System:
+    """A model directory.
+
+    Attributes:
+        name: Its name under the experiment directory.
+        path: The directory.
+        model: SHA-256 over all tensors.
+        encoder: SHA-256 over the encoder's; systems with the same one share its outputs.
+        kind: SHA-256 over architecture and tokenizer; systems with the same one share a module.
+    """
+
+    name: str
+    path: Path
+    model: str
+    encoder: str
+    kind: str
+
+    @classmethod
+    def of(cls, expdir: str | Path, name: str) -> "System":
+        """Hash a system's directory.
+
+        Raises:
+            FileNotFoundError: If there is none; says which recipe stage makes it.
+        """
+        path = Path(expdir) / name
+        if not model_dir_exists(path):
+            there = sorted(p.name for p in Path(expdir).glob("*") if model_dir_exists(p))
+            hint = nearest(name, there)
+            raise FileNotFoundError(f"{path} is not a model directory{hint}: {made_by(name)}")
+        hashes = tensor_hashes(path)
+        encoder = {n: h for n, h in hashes.items() if group_of(n) == "encoder"}
+        config = {k: v for k, v in load_config(path).items() if k not in INCIDENTAL}
+        tokenizer = path / "tokenizer.json"
+        if not tokenizer.is_file():
+            raise FileNotFoundError(f"{path} holds no tokenizer.json: import it (recipe stage 5)")
+        kind = _hash({"config": config, "tokenizer": sha256_file(tokenizer)})
+        return cls(name, path, _hash(hashes), _hash([encoder, kind]), kind)
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass
+class Job:
+    """One system on one set.
+
+    Attributes:
+        system: The model.
+        set_name: The set.
+        output: `exp/<system>/decode_<tag>/<set>`.
+        key: What the result depends on; a result with another key is not reused.
+        utterances: All of the set.
+        texts: Hypotheses so far.
+        limited: Utterances whose end the length limit forced.
+        seconds: Time so far: features, encoder and search.
+    """
+
+    system: System
+    set_name: str
+    output: Path
+    key: dict[str, Any]
+    utterances: list[Utterance]
+    texts: dict[str, str] = field(default_factory=dict)
+    limited: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def state(self) -> str:
+        """Return `done`, `new`, or `stale` (decoded, but something it depends on has changed)."""
+        info, text = self.output / "decode.json", self.output / "text"
+        if not info.is_file() or not text.is_file():
+            return "new"
+        found = read_json(info)
+        same = all(found.get(name) == value for name, value in self.key.items())
+        return "done" if same and found.get("text_sha256") == sha256_file(text) else "stale"
+
+    def resume(self) -> None:
+        """Take up what an interrupted run has left, or begin a new file for it."""
+        path = self.output / PARTIAL
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        if lines and _json_or_none(lines[0]) == self.key:
+            entries = [entry for line in lines[1:] if (entry := _json_or_none(line)) is not None]
+        else:
+            entries = []
+        with atomic_write(path, "w") as file:  # without a line that was cut off
+            for entry in (self.key, *entries):
+                file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        for entry in entries:
+            self._take(entry)
+
+    def add(self, texts: dict[str, str], limited: Sequence[str], seconds: float) -> None:
+        """Note the hypotheses of a batch, on disk as well."""
+        entry = {"texts": texts, "limited": list(limited), "seconds": seconds}
+        with open(self.output / PARTIAL, "a", encoding="utf-8") as file:
+            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        self._take(entry)
+
+    def _take(self, entry: dict[str, Any]) -> None:
+        self.texts.update(entry["texts"])
+        self.limited += entry["limited"]
+        self.seconds += entry["seconds"]
+
+    @property
+    def complete(self) -> bool:
+        """True when every utterance has a hypothesis."""
+        return len(self.texts) == len(self.utterances)
+
+    def finish(self, about: dict[str, Any]) -> dict[str, Any]:
+        """Write `text` and `decode.json`, each atomically; returns the latter's content."""
+        with atomic_write(self.output / "text", "w") as file:
+            file.writelines(f"{u.utt} {self.texts[u.utt]}".rstrip() + "\n" for u in self.utterances)
+        audio = sum(u.seconds for u in self.utterances)
+        info = {
+            "system": self.system.name,
+            "set": self.set_name,
+            "n_utt": len(self.utterances),
+            "audio_seconds": round(audio, 3),
+            "seconds": round(self.seconds, 3),
+            "rtfx": round(audio / self.seconds, 3),
+            "n_length_limited": len(self.limited),
+            "length_limited": sorted(self.limited),
+            **self.key,
+            "text_sha256": sha256_file(self.output / "text"),
+            **about,
+        }
+        write_json(self.output / "decode.json", info)
+        (self.output / PARTIAL).unlink(missing_ok=True)
+        return info
+
+
+def _json_or_none(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:  # the last line of a run that was killed
+        return None
+
+
+def jobs_of(
+    systems: Sequence[System], sets: dict[str, list[Utterance]], tag: str, options: Options
+) -> list[Job]:
+    """Pair every system with every set.
+
+    Raises:
+        ValueError: If the tag cannot be part of a directory's name.
+    """
+    if not tag or set(tag) & set("/ \t\n"):
+        raise ValueError(f"tag '{tag}': a name without spaces and slashes is needed")
+    data = {name: set_hash(utterances) for name, utterances in sets.items()}
+    return [
+        Job(
+            system,
+            name,
+            system.path / f"decode_{tag}" / name,
+            {"model_hash": system.model, "data_hash": data[name], "options": asdict(options)},
+            utterances,
+        )
+        for system in systems
+        for name, utterances in sets.items()
+    ]

@@ -1,0 +1,312 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from espnet_plugin.bin import decode as command
+from espnet_plugin.checkpoint import load_state, read_json, save_model_dir
+from espnet_plugin.decode import runner
+from espnet_plugin.decode.audio import batches, load_set
+from espnet_plugin.decode.options import Options
+from espnet_plugin.decode.plan import PARTIAL, System
+from espnet_plugin.decode.recognizer import Recognizer
+from espnet_plugin.decode.runner import decode_sets
+
+from .conftest import noise
+
+LENGTHS = {
+    "a": {"s1-1": 0.8, "s1-2": 0.3, "s2-1": 1.2, "s2-2": 0.5, "s2-3": 0.9},
+    "b": {"t-1": 0.4, "t-2": 0.7},
+}
+OPTIONS = Options(max_tokens_per_second=4.0)
+
+
+def write_set(path, lengths, lang="ms"):
+    path.mkdir(parents=True)
+    tables = {n: [] for n in ("wav.scp", "text", "utt2spk", "utt2lang", "utt2num_samples")}
+    for seed, (utt, seconds) in enumerate(sorted(lengths.items())):
+        wave = noise(seconds, seed).numpy()
+        soundfile.write(path / f"{utt}.wav", (wave * 20000).astype(np.int16), 16000)
+        for name, value in zip(
+            tables,
+            (path / f"{utt}.wav", "hello", utt.split("-")[0], lang, len(wave)),
+            strict=True,
+        ):
+            tables[name].append(f"{utt} {value}\n")
+    for name, lines in tables.items():
+        (path / name).write_text("".join(lines))
+
+
+@pytest.fixture(scope="module")
+def dump(tmp_path_factory):
+    path = tmp_path_factory.mktemp("dump dir") / "raw"  # with a space in its path
+    for name, lengths in LENGTHS.items():
+        write_set(path / name, lengths, "cs" if name == "a" else "en")
+    return path
+
+
+@pytest.fixture(scope="module")
+def models(lively, tmp_path_factory):
+    """`init`; `text` with another decoder; `full` with another encoder as well."""
+    path = tmp_path_factory.mktemp("models")
+    shutil.copytree(lively, path / "init")
+    state = load_state(lively)
+    state["model.decoder.layers.0.fc1.weight"] = state["model.decoder.layers.0.fc1.weight"] * 1.5
+    save_model_dir(state, lively, path / "text")
+    state["model.encoder.layers.0.fc1.weight"] = state["model.encoder.layers.0.fc1.weight"] * 1.5
+    save_model_dir(state, lively, path / "full")
+    return path
+
+
+@pytest.fixture
+def expdir(models, tmp_path):
+    shutil.copytree(models, tmp_path / "exp")
+    return tmp_path / "exp"
+
+
+def texts(expdir, system, name, tag="greedy"):
+    return (expdir / system / f"decode_{tag}" / name / "text").read_text()
+
+
+def test_all_systems_and_sets(expdir, dump, monkeypatch, capsys):
+    calls = {"encode": 0, "features": 0}
+    for name in calls:
+        original = getattr(Recognizer, name)
+
+        def counted(self, *args, _name=name, _original=original):
+            calls[_name] += 1
+            return _original(self, *args)
+
+        monkeypatch.setattr(Recognizer, name, counted)
+    jobs = decode_sets(expdir, ["init", "text", "full"], ["a", "b"], dump, OPTIONS, batch_size=2)
+    assert len(jobs) == 6
+    # a has 3 batches, b has 1; init and text have the same encoder
+    assert calls == {"features": 4, "encode": 8}
+    for system in ("init", "text", "full"):
+        alone = Recognizer(expdir / system, OPTIONS)
+        for name in ("a", "b"):
+            lines = texts(expdir, system, name).splitlines()
+            assert [line.split()[0] for line in lines] == sorted(LENGTHS[name])
+            for u, line in zip(load_set(dump, name), lines, strict=True):
+                found = alone.text(alone([u.read()], [u.lang])[0])
+                assert line == f"{u.utt} {found}".rstrip()
+            info = read_json(expdir / system / "decode_greedy" / name / "decode.json")
+            assert info["n_utt"] == len(LENGTHS[name]) and info["system"] == system
+            assert info["audio_seconds"] == pytest.approx(sum(LENGTHS[name].values()), abs=1e-3)
+            assert info["rtfx"] == pytest.approx(info["audio_seconds"] / info["seconds"], rel=0.05)
+            assert info["n_length_limited"] == len(info["length_limited"]) > 0
+            assert not (expdir / system / "decode_greedy" / name / PARTIAL).exists()
+    assert len({texts(expdir, s, "a") for s in ("init", "text", "full")}) == 3
+    out = capsys.readouterr().out
+    assert out.count("times real time") == 6 and "ended by the length limit" in out
+
+
+def test_decoded_already(expdir, dump, capsys):
+    def again(systems=("init",), **options):
+        merged = OPTIONS.__dict__ | options
+        return [
+            j.set_name for j in decode_sets(expdir, systems, ["a", "b"], dump, Options(**merged))
+        ]
+
+    assert again() == ["a", "b"]
+    before = texts(expdir, "init", "a")
+    assert again() == [] and capsys.readouterr().out.count("already decoded") == 2
+    assert again(beam_size=2) == ["a", "b"]  # other options
+    assert "have changed" in capsys.readouterr().out
+    assert again() == ["a", "b"] and texts(expdir, "init", "a") == before
+    state = load_state(expdir / "init")
+    state["model.decoder.layers.1.fc2.weight"] *= -1
+    save_model_dir(state, expdir / "init", expdir / "init")  # other weights
+    assert again() == ["a", "b"] and texts(expdir, "init", "a") != before
+    (expdir / "init" / "decode_greedy" / "b" / "text").write_text("t-1 tampered\n")
+    assert again() == ["b"]
+
+
+def test_resumes_where_it_was_killed(expdir, dump, monkeypatch):
+    decode_sets(expdir, ["init"], ["a"], dump, OPTIONS, tag="whole", batch_size=2)
+    original = Recognizer.search
+    searched = []
+
+    def dying(self, memory, lengths, seconds, langs):
+        if len(searched) == 2:
+            raise KeyboardInterrupt
+        searched.append(len(seconds))
+        return original(self, memory, lengths, seconds, langs)
+
+    monkeypatch.setattr(Recognizer, "search", dying)
+    with pytest.raises(KeyboardInterrupt):
+        decode_sets(expdir, ["init"], ["a"], dump, OPTIONS, batch_size=2)
+    output = expdir / "init" / "decode_greedy" / "a"
+    assert not (output / "text").exists()
+    with open(output / PARTIAL, "a") as file:
+        file.write('{"texts": {"s2-1": "half a li')  # cut off by the kill
+    searched.clear()
+    monkeypatch.setattr(Recognizer, "search", original)
+    counted = []
+    monkeypatch.setattr(
+        Recognizer, "search", lambda self, *a: counted.append(len(a[2])) or original(self, *a)
+    )
+    decode_sets(expdir, ["init"], ["a"], dump, OPTIONS, batch_size=2)
+    assert counted == [1]  # the last of three batches
+    assert texts(expdir, "init", "a") == texts(expdir, "init", "a", "whole")
+    assert not (output / PARTIAL).exists()
+
+
+def test_partial_result_of_other_options_is_not_used(expdir, dump):
+    output = expdir / "init" / "decode_greedy" / "a"
+    output.mkdir(parents=True)
+    entry = {"texts": {"s1-1": "wrong"}, "limited": [], "seconds": 1.0}
+    (output / PARTIAL).write_text(json.dumps({"model_hash": "x"}) + "\n" + json.dumps(entry) + "\n")
+    decode_sets(expdir, ["init"], ["a"], dump, OPTIONS)
+    assert "wrong" not in texts(expdir, "init", "a")
+
+
+def test_result_does_not_depend_on_chunks_and_batches(expdir, dump, monkeypatch):
+    decode_sets(expdir, ["init", "text"], ["a", "b"], dump, OPTIONS, tag="one", batch_size=7)
+    monkeypatch.setattr(runner, "CHUNK_SECONDS", 1.0)
+    decode_sets(expdir, ["init", "text"], ["a", "b"], dump, OPTIONS, tag="two", batch_size=2)
+    for system in ("init", "text"):
+        for name in ("a", "b"):
+            assert texts(expdir, system, name, "one") == texts(expdir, system, name, "two")
+
+
+def test_models_of_different_sizes(expdir, dump, tiny_whisper_v3):
+    shutil.copytree(tiny_whisper_v3, expdir / "v3")
+    decode_sets(expdir, ["init", "v3"], ["b"], dump, OPTIONS)
+    alone = Recognizer(expdir / "v3", OPTIONS)
+    for u, line in zip(load_set(dump, "b"), texts(expdir, "v3", "b").splitlines(), strict=True):
+        assert line == f"{u.utt} {alone.text(alone([u.read()], [u.lang])[0])}".rstrip()
+
+
+def test_beam_search_and_pad_30s(expdir, dump):
+    options = Options(beam_size=3, pad="30s", max_tokens_per_second=2.0)
+    decode_sets(expdir, ["init"], ["b"], dump, options, tag="beam")
+    alone = Recognizer(expdir / "init", options)
+    for u, line in zip(
+        load_set(dump, "b"), texts(expdir, "init", "b", "beam").splitlines(), strict=True
+    ):
+        assert line == f"{u.utt} {alone.text(alone([u.read()], [u.lang])[0])}".rstrip()
+
+
+def test_command_line(expdir, dump):
+    command.main(
+        f"--expdir|{expdir}|--systems|init text|--sets|b|--dumpdir|{dump}|--tag|cli|--batch-size|1|"
+        "--lang-tokens|en:en cs:ms|--device|cpu|--max_tokens_per_second|4".split("|")
+    )
+    assert texts(expdir, "text", "b", "cli").startswith("t-1 ")
+    info = read_json(expdir / "init" / "decode_cli" / "b" / "decode.json")
+    assert info["options"]["lang_tokens"] == "en:en cs:ms" and info["batch_size"] == 1
+
+
+def test_equal_encoders_have_equal_hashes(expdir):
+    init, text, full = (System.of(expdir, name) for name in ("init", "text", "full"))
+    assert init.encoder == text.encoder != full.encoder
+    assert len({init.model, text.model, full.model}) == 3
+    assert init.kind == text.kind == full.kind
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("adapt_text", "recipe stage 8 makes it"),
+        ("align_only", "recipe stage 9"),
+        ("direct_full", "recipe stage 10"),
+        ("direct_merge_0.4", "stage 11"),
+        ("inti", r"did you mean init\?"),
+        ("whisper_base", "stage 5"),
+    ],
+)
+def test_missing_system(expdir, dump, name, message):
+    with pytest.raises(FileNotFoundError, match=message):
+        decode_sets(expdir, [name], ["a"], dump, OPTIONS)
+
+
+def test_missing_set(expdir, dump):
+    with pytest.raises(FileNotFoundError, match="not a formatted set; format .recipe stage 3"):
+        decode_sets(expdir, ["init"], ["c"], dump, OPTIONS)
+
+
+def test_language_without_a_token(expdir, dump):
+    with pytest.raises(ValueError, match="a: utterance s1-1 has the language 'cs', which is not"):
+        decode_sets(expdir, ["init"], ["a"], dump, Options(lang_tokens="en:en"))
+
+
+def test_tag(expdir, dump):
+    with pytest.raises(ValueError, match="tag 'a b'"):
+        decode_sets(expdir, ["init"], ["a"], dump, OPTIONS, tag="a b")
+
+
+def test_utterance_over_30_seconds(dump, tmp_path):
+    shutil.copytree(dump / "b", tmp_path / "long")
+    (tmp_path / "long" / "utt2num_samples").write_text("t-1 480001\nt-2 480000\n")
+    with pytest.raises(ValueError, match=r"longer than 30 s.*t-1 \(30.0 s\); cut"):
+        load_set(tmp_path, "long")
+
+
+def test_bad_audio_names_the_utterance(dump, tmp_path):
+    write_set(tmp_path / "bad", {"u-1": 0.2, "u-2": 0.2, "u-3": 0.2, "u-4": 0.2})
+    found = load_set(tmp_path, "bad")
+    (tmp_path / "bad" / "u-1.wav").unlink()
+    (tmp_path / "bad" / "u-2.wav").write_bytes(b"no audio at all")
+    soundfile.write(tmp_path / "bad" / "u-3.wav", np.zeros(3200), 8000)
+    soundfile.write(tmp_path / "bad" / "u-4.wav", np.zeros(3199), 16000)
+    for utterance, message in zip(
+        found,
+        ("u-1.*no such file", "u-2.*corrupt or no audio", "u-3.*8000 Hz.*stage 3", "3199 samples"),
+        strict=True,
+    ):
+        with pytest.raises(ValueError, match=message):
+            utterance.read()
+
+
+def test_batches_are_bounded(dump):
+    found = load_set(dump, "a")
+    assert [len(b) for b in batches(found, 2, 480, "batch")] == [2, 2, 1]
+    assert [u.utt for b in batches(found, 2, 480, "batch") for u in b] == [
+        "s1-2",
+        "s2-2",
+        "s1-1",
+        "s2-3",
+        "s2-1",
+    ]
+    assert [len(b) for b in batches(found, 9, 60, "30s")] == [2, 2, 1]
+    assert [len(b) for b in batches(found, 9, 1.8, "batch")] == [2, 2, 1]
+    assert [len(b) for b in batches(found, 9, 0.001, "batch")] == [1] * 5
+    with pytest.raises(ValueError, match="batch_size 0"):
+        batches(found, 0, 480, "batch")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pad": "bach"}, "pad is one of batch, 30s, got 'bach' .did you mean batch"),
+        ({"beam_size": 0}, "beam_size must be at least 1"),
+        ({"max_tokens_per_second": -1.0}, "negative"),
+        ({"lang_tokens": "cs-ms"}, "not 'language:code'"),
+        ({"suppress": "all"}, "suppress is one of"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        Options(**options)
+
+
+def test_unknown_language_code(lively):
+    with pytest.raises(ValueError, match="no language 'xx'"):
+        Recognizer(lively, Options(lang_tokens="cs:xx"))
+
+
+def test_a_model_of_another_size_is_not_loaded(lively, make_whisper):
+    recognizer = Recognizer(lively, OPTIONS)
+    with pytest.raises(ValueError, match="shape|tensor"):
+        recognizer.load(make_whisper(d_model=32))
+
+
+def test_half_precision(lively):
+    recognizer = Recognizer(lively, Options(dtype="bfloat16", max_tokens_per_second=2.0))
+    hyp = recognizer([noise(0.5, 1)], ["ms"])[0]
+    assert hyp.ids and hyp.score < 0
+    assert recognizer.whisper.decoder.embed_tokens.weight.dtype == torch.bfloat16
