@@ -107,7 +107,11 @@ def set_hash(utterances: Iterable[Utterance]) -> str:
 
 
 def batches(
-    utterances: Iterable[Utterance], batch_size: int, batch_seconds: float, pad: str
+    utterances: Iterable[Utterance],
+    batch_size: int,
+    batch_seconds: float,
+    pad: str,
+    tail: float = 0.0,
 ) -> list[list[Utterance]]:
     """Sort by length and cut into batches, so that little is padding.
 
@@ -116,6 +120,7 @@ def batches(
         batch_size: At most so many utterances in a batch.
         batch_seconds: And at most so much audio with its padding, but at least one utterance.
         pad: `batch` or `30s`.
+        tail: Seconds of silence after each utterance.
 
     Raises:
         ValueError: If a bound is not positive.
@@ -127,13 +132,15 @@ def batches(
         )
     cut: list[list[Utterance]] = []
     for utterance in sorted(utterances, key=lambda u: (u.samples, u.utt)):
-        longest = padded_seconds(utterance, pad)  # so far: they are sorted
+        longest = padded_seconds(utterance, pad, tail)  # so far: they are sorted
         if not cut or len(cut[-1]) == batch_size or (len(cut[-1]) + 1) * longest > batch_seconds:
             cut.append([])
         cut[-1].append(utterance)
     return cut
 
 
-def padded_seconds(longest: Utterance, pad: str) -> float:
+def padded_seconds(longest: Utterance, pad: str, tail: float) -> float:
     """Return the seconds that each utterance of a batch takes."""
-    return WINDOW_SECONDS if pad == "30s" else longest.seconds
+    if pad == "30s":
+        return float(WINDOW_SECONDS)
+    return min(float(WINDOW_SECONDS), longest.seconds + tail)

@@ -1,8 +1,9 @@
 """How to decode, and the command line of recipe stage 12. Needs no torch: `--help` is quick."""
 
 import argparse
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from espnet_plugin.cli import nearest, parser
@@ -24,6 +25,11 @@ class Options:
     """How to decode: all that changes a result, with its help and what is allowed."""
 
     pad: str = _option("batch", "batch: masked, as long as needed; 30s: Whisper's own", PADS)
+    tail: float = _option(
+        0.0,
+        "seconds of silence to hear after each utterance with --pad batch; a released Whisper, "
+        "which has only ever heard 30 s, repeats itself without (4 to 8 suffice)",
+    )
     lang_tokens: str = _option("cs:ms ms:ms en:en", "data language:Whisper language")
     beam_size: int = _option(1, "hypotheses kept; 1 is greedy")
     normalize_length: bool = _option(False, "rank the beam by the mean score of a token")
@@ -54,8 +60,9 @@ class Options:
                 raise ValueError(f"{option.name} is one of {', '.join(known)}, got '{value}'{hint}")
         if self.beam_size < 1:
             raise ValueError(f"beam_size must be at least 1, got {self.beam_size}")
-        if self.max_tokens_per_second < 0:
-            raise ValueError(f"max_tokens_per_second is negative: {self.max_tokens_per_second}")
+        for name in ("max_tokens_per_second", "tail"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is negative: {getattr(self, name)}")
         parse_lang_tokens(self.lang_tokens)
 
 
@@ -80,18 +87,63 @@ def decode_parser(description: str | None) -> argparse.ArgumentParser:
     add("--batch_size", type=int, default=32, help="utterances (or beams) decoded together")
     add("--batch_seconds", type=float, default=480.0, help="audio decoded together, with padding")
     add("--device", default=None, help="cpu, cuda, cuda:1, ...; default: a GPU where there is one")
+    text = "SYSTEM:OPTION=VALUE ...: decode one system otherwise, e.g. whisper_base:pad=30s"
+    add("--override", type=words, default=[], help=text)
     add("--force", action="store_true", help="decode what is decoded already")
     add_options(made)
     return made
 
 
+def options_of(
+    systems: Sequence[str], options: Options, overrides: Sequence[str]
+) -> dict[Options, list[str]]:
+    """Group systems by how they are decoded.
+
+    Args:
+        systems: Names.
+        options: Of all systems.
+        overrides: `SYSTEM:OPTION=VALUE`, for one system.
+
+    Returns:
+        Names by options, in order.
+
+    Raises:
+        ValueError: If an override is malformed, or names an unknown system, option or value.
+    """
+    known = {option.name: option for option in fields(Options)}
+    chosen = dict.fromkeys(systems, options)
+    for entry in overrides:
+        match = re.fullmatch(r"([^:=]+):(\w+)=(.+)", entry)
+        if match is None:
+            raise ValueError(f"override '{entry}' is not SYSTEM:OPTION=VALUE")
+        system, name, value = match.groups()
+        for what, given, allowed in (("system", system, chosen), ("option", name, known)):
+            if given not in allowed:
+                hint = nearest(given, allowed)
+                listed = ", ".join(allowed)
+                raise ValueError(
+                    f"override '{entry}': no {what} '{given}'{hint}; there are {listed}"
+                )
+        kind: Any = boolean if known[name].type is bool else known[name].type
+        try:
+            chosen[system] = replace(chosen[system], **{name: kind(value)})
+        except (ValueError, argparse.ArgumentTypeError) as error:
+            raise ValueError(f"override '{entry}': {error}") from None
+    groups: dict[Options, list[str]] = {}
+    for system, its in chosen.items():
+        groups.setdefault(its, []).append(system)
+    return groups
+
+
 def run_decode(args: argparse.Namespace) -> None:
     """Decode as the parsed options say."""
     given = vars(args)
-    options = Options(**{option.name: given.pop(option.name) for option in fields(Options)})
+    common = Options(**{option.name: given.pop(option.name) for option in fields(Options)})
+    groups = options_of(given.pop("systems"), common, given.pop("override"))
     import torch
 
     from espnet_plugin.decode.runner import decode_sets
 
     device = given.pop("device") or ("cuda" if torch.cuda.is_available() else "cpu")
-    decode_sets(options=options, device=device, **given)
+    for options, systems in groups.items():
+        decode_sets(systems=systems, options=options, device=device, **given)

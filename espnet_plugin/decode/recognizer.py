@@ -10,7 +10,7 @@ from espnet_plugin.checkpoint import check_state, load_config, load_state
 from espnet_plugin.decode.options import Options
 from espnet_plugin.decode.rules import TokenRules, text_limit
 from espnet_plugin.decode.search import Hypothesis, beam, greedy
-from espnet_plugin.features import SAMPLE_RATE, LogMel
+from espnet_plugin.features import N_SAMPLES, SAMPLE_RATE, LogMel
 from espnet_plugin.prompt import PromptBuilder, parse_lang_tokens
 from espnet_plugin.whisper import encode, load_whisper
 
@@ -74,6 +74,11 @@ class Recognizer:
         """
         lengths = torch.tensor([len(wave) for wave in waves], device=self.device)
         speech = torch.nn.utils.rnn.pad_sequence(list(waves), batch_first=True)
+        if self.options.tail and self.options.pad == "batch":
+            # Silence that is attended to: the padding of `pad_sequence` is, up to the new length.
+            longer = (lengths + round(self.options.tail * SAMPLE_RATE)).clamp(max=N_SAMPLES)
+            lengths = torch.maximum(longer, lengths)
+            speech = torch.nn.functional.pad(speech, (0, int(lengths.max()) - speech.shape[1]))
         return self.log_mel(speech.to(self.device), lengths, self.options.pad)
 
     @torch.inference_mode()

@@ -100,7 +100,11 @@ def decode_sets(
         return []
     size = max(1, batch_size // options.beam_size)
     needed = dict.fromkeys(job.set_name for job in pending)
-    cut = [b for name in needed for b in batches(data[name], size, batch_seconds, options.pad)]
+    cut = [
+        b
+        for name in needed
+        for b in batches(data[name], size, batch_seconds, options.pad, options.tail)
+    ]
     total = sum(len(job.utterances) for job in pending)
     done = sum(len(job.texts) for job in pending)
     with progress(total, "decoding", "utt", initial=done) as bar:
@@ -108,7 +112,7 @@ def decode_sets(
         for job in pending:
             if job.complete:  # killed between the last batch and the final files
                 runner.finish(job)
-        for chunk in chunks([Batch(b) for b in cut], options.pad):
+        for chunk in chunks([Batch(b) for b in cut], options):
             runner.run(chunk, pending)
     return pending
 
@@ -129,12 +133,14 @@ def check_languages(sets: dict[str, list[Utterance]], options: Options) -> None:
                 )
 
 
-def chunks(found: Iterable[Batch], pad: str) -> list[list[Batch]]:
+def chunks(found: Iterable[Batch], options: Options) -> list[list[Batch]]:
     """Group batches so that what is held of a group in memory stays bounded."""
     groups: list[list[Batch]] = []
     held = 0.0
     for batch in found:
-        seconds = padded_seconds(batch.utterances[-1], pad) * len(batch.utterances)
+        seconds = padded_seconds(batch.utterances[-1], options.pad, options.tail) * len(
+            batch.utterances
+        )
         if not groups or held + seconds > CHUNK_SECONDS:
             groups.append([])
             held = 0.0

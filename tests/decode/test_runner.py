@@ -10,7 +10,7 @@ from espnet_plugin.bin import decode as command
 from espnet_plugin.checkpoint import load_state, read_json, save_model_dir
 from espnet_plugin.decode import runner
 from espnet_plugin.decode.audio import batches, load_set
-from espnet_plugin.decode.options import Options
+from espnet_plugin.decode.options import Options, options_of
 from espnet_plugin.decode.plan import PARTIAL, System
 from espnet_plugin.decode.recognizer import Recognizer
 from espnet_plugin.decode.runner import decode_sets
@@ -284,7 +284,8 @@ def test_batches_are_bounded(dump):
     [
         ({"pad": "bach"}, "pad is one of batch, 30s, got 'bach' .did you mean batch"),
         ({"beam_size": 0}, "beam_size must be at least 1"),
-        ({"max_tokens_per_second": -1.0}, "negative"),
+        ({"max_tokens_per_second": -1.0}, "max_tokens_per_second is negative"),
+        ({"tail": -1.0}, "tail is negative"),
         ({"lang_tokens": "cs-ms"}, "not 'language:code'"),
         ({"suppress": "all"}, "suppress is one of"),
     ],
@@ -310,3 +311,42 @@ def test_half_precision(lively):
     hyp = recognizer([noise(0.5, 1)], ["ms"])[0]
     assert hyp.ids and hyp.score < 0
     assert recognizer.whisper.decoder.embed_tokens.weight.dtype == torch.bfloat16
+
+
+def test_tail_is_silence_that_is_heard(lively, waves):
+    plain, tail = (Recognizer(lively, Options(tail=t)) for t in (0.0, 0.5))
+    silent = [torch.cat((wave, torch.zeros(8000))) for wave in waves]
+    expected, frames = plain.features(silent)
+    found, found_frames = tail.features(waves)
+    assert torch.equal(frames, found_frames) and torch.equal(expected, found)
+    long = [torch.zeros(479000), torch.zeros(480000)]
+    assert tail.features(long)[1].tolist() == [3000, 3000]
+
+
+def test_overrides():
+    plain = Options()
+    groups = options_of(
+        ["base", "init", "full"], plain, ["base:pad=30s", "base:suppress=whisper", "full:tail=4"]
+    )
+    assert groups == {
+        Options(pad="30s", suppress="whisper"): ["base"],
+        plain: ["init"],
+        Options(tail=4.0): ["full"],
+    }
+    assert options_of(["a"], plain, ["a:timestamps=true"]) == {Options(timestamps=True): ["a"]}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("base", "not SYSTEM:OPTION=VALUE"),
+        ("bse:pad=30s", r"no system 'bse' \(did you mean base\?\)"),
+        ("base:pda=30s", r"no option 'pda' \(did you mean pad\?\)"),
+        ("base:pad=30", r"pad is one of batch, 30s, got '30' \(did you mean 30s\?\)"),
+        ("base:beam_size=two", "override 'base:beam_size=two'"),
+        ("base:timestamps=yes", "neither true nor false"),
+    ],
+)
+def test_bad_overrides(override, message):
+    with pytest.raises(ValueError, match=message):
+        options_of(["base", "init"], Options(), [override])
