@@ -68,6 +68,8 @@ def greedy(
     _check(memory, prompts, limits)
     device = memory.device
     cache = start_cache(whisper, memory, lengths)
+    # Read whole at every step: a quarter faster on CPUs where each head's part is contiguous.
+    cache.cross = [(k.contiguous(), v.contiguous()) for k, v in cache.cross]
     row_of = torch.arange(len(memory), device=device)  # row in the cache -> utterance
     tokens = prompts.new_empty((len(memory), 0))
     score = torch.zeros(len(memory), device=device)
