@@ -241,17 +241,20 @@ def _build_inner(
         if conf:
             raise ValueError(f"inner_conf {conf} is given without an inner schedule")
         return None
+    if name == "warmuplinear":
+        return WarmupLinear(optimizer, **conf)
     from espnet2.tasks.abs_task import scheduler_classes  # takes seconds: only when needed
 
-    usable = [
-        key
+    usable = {
+        key: value
         for key, value in scheduler_classes.items()
         if issubclass(value, AbsBatchStepScheduler)
         and not issubclass(value, AbsEpochStepScheduler | FreezeSchedule)
-    ]
+    }
     if name not in usable:
+        known = ", ".join(sorted({"warmuplinear", *usable}))
         raise ValueError(
             f"inner schedule '{name}' is unknown or does not step once an update "
-            f"(it would never be stepped): choose one of {', '.join(sorted(usable))}"
+            f"(it would never be stepped): choose one of {known}"
         )
-    return scheduler_classes[name](optimizer, **conf)
+    return usable[name](optimizer, **conf)

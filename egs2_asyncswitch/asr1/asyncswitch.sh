@@ -58,7 +58,9 @@ ablations="direct_full text_full align_full"  # systems that leave stages out; e
 merge_ratios="0.2 0.4 0.6 0.8" # share of the adapted model; adapt_full and direct_full are merged
 systems=                      # systems to decode and score; empty: all that the stages before make
 decode_tag=greedy             # name of this decoding
-decode_batch=16               # utterances decoded together
+decode_batch=32               # utterances decoded together
+decode_override=              # SYSTEM:OPTION=VALUE ...: decode one system otherwise, e.g. whisper_base:tail=8
+keep_checkpoints=true         # false: once a system is finished, delete its checkpoints (the model itself stays)
 require=false                 # true: stage 13 fails unless the demo's required results are there
 stage_seconds=                # seconds that stages 1 to 13 took somewhere, to estimate the time left; empty: no estimate
 # end of options
@@ -149,7 +151,8 @@ train_systems() {
         --text_store "$dumpdir/text/train" --valid_text_store "$dumpdir/text/valid" \
         --acoustic_config "$acoustic_config" --text_config "$train_text_config" \
         --align_config "$train_align_config" --full_config "$train_full_config" \
-        --lang_tokens "$lang_tokens" --text_style "$text_style" --pad "$pad_train" --ngpu "$ngpu" --seed "$seed"
+        --lang_tokens "$lang_tokens" --text_style "$text_style" --pad "$pad_train" --ngpu "$ngpu" --seed "$seed" \
+        --keep_checkpoints "$keep_checkpoints"
 }
 
 # ---- what follows from the options, and what no stage can do without
@@ -283,7 +286,8 @@ if begin 12 "decode $decoded_sets"; then
     need_models "$systems"
     need_sets 3 "$dumpdir/raw" "$decoded_sets"
     job decode decode --expdir "$expdir" --systems "$systems" --sets "$decoded_sets" --dumpdir "$dumpdir/raw" \
-        --tag "$decode_tag" --batch_size "$decode_batch" --pad "$pad_decode" --lang_tokens "$lang_tokens"
+        --tag "$decode_tag" --batch_size "$decode_batch" --pad "$pad_decode" --lang_tokens "$lang_tokens" \
+        --override "$decode_override"
 fi
 
 if begin 13 "score and report"; then

@@ -42,6 +42,9 @@ touch exp/.demo  # make clean may remove what a demo made
     --lang_tokens "cs:ms ms:ms en:en es:es" \
     --pad_train batch \
     --pad_decode batch \
+    --decode_batch 64 \
+    --decode_override whisper_base:tail=6 \
+    --keep_checkpoints false \
     --acoustic_config conf/demo/train_acoustic.yaml \
     --train_text_config conf/demo/train_text.yaml \
     --train_align_config conf/demo/train_align.yaml \

@@ -1,0 +1,210 @@
+"""The ESPnet model: losses, statistics, and what one step of each stage moves."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import espnet_plugin
+from espnet_plugin.freeze import FreezeSchedule
+from espnet_plugin.groups import group_of, is_fixed
+from espnet_plugin.model import AsyncSwitchModel
+from espnet_plugin.optim import build_optimizer
+from espnet_plugin.stages import STAGES
+
+
+def make(directory: Path, **options: Any) -> AsyncSwitchModel:
+    return AsyncSwitchModel(directory, autocast="none", **options)
+
+
+def batch(model: AsyncSwitchModel, paired: bool = True) -> dict[str, torch.Tensor]:
+    texts = ["saya nak pergi", "meeting", "besok petang lunch dengan kawan saya"]
+    rows = [torch.from_numpy(model.prompt.encode(t, "cs")) for t in texts]
+    entry = {
+        "text": torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1),
+        "text_lengths": torch.tensor([len(r) for r in rows]),
+    }
+    if paired:
+        generator = torch.Generator().manual_seed(0)
+        entry["speech"] = 0.1 * torch.randn(3, 16_000, generator=generator)
+        entry["speech_lengths"] = torch.tensor([16_000, 7_001, 12_345])
+    return entry
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_one_step_moves_the_stages_groups_only(tiny_whisper: Path, stage: str) -> None:
+    model = make(tiny_whisper).train()
+    optimizer = build_optimizer(model, torch.optim.AdamW, {"lr": 1e-2, "weight_decay": 0.5})
+    schedule = FreezeSchedule(optimizer, trainable=list(STAGES[stage].trains))
+    schedule.begin_epoch(1)
+    before = {n: t.clone() for n, t in model.state_dict().items()}
+    loss, _, _ = model(**batch(model, STAGES[stage].data == "paired"))
+    loss.backward()
+    optimizer.step()
+    schedule.step()
+    for name, tensor in model.state_dict().items():
+        moves = group_of(name) in STAGES[stage].trains and not is_fixed(name)
+        if name.endswith("k_proj.weight") or not moves:
+            continue  # checked below, or a key's gradient may vanish by symmetry
+        assert not torch.equal(tensor, before[name]), f"{name} did not move"
+    for name, tensor in model.state_dict().items():
+        if group_of(name) not in STAGES[stage].trains or is_fixed(name):
+            assert torch.equal(tensor, before[name]), f"{name} moved"
+
+
+def test_stage_1_runs_no_encoder(tiny_whisper: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make(tiny_whisper)
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("the encoder ran")
+
+    monkeypatch.setattr("espnet_plugin.whisper.encode", refuse)
+    monkeypatch.setattr(model.log_mel, "forward", refuse)
+    loss, stats, _ = model(**batch(model, paired=False))
+    assert torch.isfinite(loss) and set(stats) == {"loss", "acc", "ppl"}
+
+
+def test_a_frozen_encoder_builds_no_graph(tiny_whisper: Path) -> None:
+    model = make(tiny_whisper)
+    entry = batch(model)
+    assert model.encode(entry["speech"], entry["speech_lengths"])[0].requires_grad
+    for parameter in model.whisper.encoder.parameters():
+        parameter.requires_grad_(False)
+    assert not model.encode(entry["speech"], entry["speech_lengths"])[0].requires_grad
+
+
+def test_loss_is_transformers_loss_over_text_and_end(tiny_whisper: Path) -> None:
+    from transformers import WhisperForConditionalGeneration
+
+    model = make(tiny_whisper, pad="30s").eval()
+    entry = batch(model)
+    loss, stats, weight = model(**entry)
+    theirs = WhisperForConditionalGeneration.from_pretrained(tiny_whisper).eval()
+    features, _ = model.log_mel(entry["speech"], entry["speech_lengths"], "30s")
+    targets = entry["text"][:, 1:].clone()
+    targets[:, :3] = -1  # language, task, no-timestamps: the prompt is not in the loss
+    with torch.no_grad():
+        scores = theirs(features, decoder_input_ids=entry["text"][:, :-1].clamp(min=0)).logits
+    expected = F.cross_entropy(scores.flatten(0, 1), targets.flatten(), ignore_index=-1)
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
+    assert weight.item() == (targets >= 0).sum()
+    hits = (scores.argmax(-1) == targets)[targets >= 0].float().mean()
+    assert stats["acc"].item() == pytest.approx(hits.item())
+    assert stats["ppl"].item() == pytest.approx(loss.exp().item(), rel=1e-5)
+
+
+def test_a_batch_equals_its_utterances_in_loss_and_gradients(tiny_whisper: Path) -> None:
+    model = make(tiny_whisper)
+    entry = batch(model)
+    loss, _, weight = model(**entry)
+    (loss * weight).backward()
+    together = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    total = 0.0
+    for row in range(3):
+        samples = int(entry["speech_lengths"][row])
+        one = {k: v[row : row + 1] for k, v in entry.items()} | {
+            "speech": entry["speech"][row : row + 1, :samples]
+        }
+        alone, _, count = model(**one)
+        (alone * count).backward()
+        total += (alone * count).item()
+    assert total == pytest.approx((loss * weight).item(), rel=1e-5)
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            assert (parameter.grad - together[name]).abs().max() < 1e-4, name
+
+
+def test_label_smoothing_in_training_only(tiny_whisper: Path) -> None:
+    plain, smooth = make(tiny_whisper), make(tiny_whisper, label_smoothing=0.2)
+    entry = batch(plain)
+    losses = [m.train(mode)(**entry)[0].item() for m in (plain, smooth) for mode in (True, False)]
+    assert losses[0] == pytest.approx(losses[1]) == pytest.approx(losses[3])
+    assert abs(losses[2] - losses[0]) > 1e-3
+
+
+def test_skip_differs_from_zero(tiny_whisper: Path) -> None:
+    zero, skip = make(tiny_whisper), make(tiny_whisper, memory="skip")
+    entry = batch(zero, paired=False)
+    assert abs(zero(**entry)[0] - skip(**entry)[0]) > 1e-3
+
+
+def test_bfloat16_is_close(tiny_whisper: Path) -> None:
+    model = make(tiny_whisper)
+    entry = batch(model)
+    exact = model(**entry)[0].item()
+    model.autocast = "bfloat16"
+    half, _, _ = model(**entry)
+    half.backward()
+    assert half.item() == pytest.approx(exact, rel=2e-2)
+    assert half.dtype == torch.float32
+
+
+def test_state_dict_is_whispers_with_the_tied_weight_once(tiny_whisper_v3: Path) -> None:
+    model = make(tiny_whisper_v3)
+    names = list(model.state_dict())
+    assert all(name.startswith("whisper.") for name in names)
+    assert sum(t.shape[0] == 51866 for t in model.state_dict().values() if t.dim() == 2) == 1
+    assert model.log_mel.filters.shape[0] == 128 and model.vocab_size == 51866
+
+
+def test_espnets_own_task_builds_the_model(tiny_whisper: Path) -> None:
+    import argparse
+
+    from espnet2.tasks.asr import ASRTask
+
+    espnet_plugin.register()
+    espnet_plugin.register()  # idempotent
+    tokens = (tiny_whisper / "tokens.txt").read_text().splitlines()
+    name = espnet_plugin.NAME
+    args = argparse.Namespace(
+        token_list=tokens,
+        input_size=1,
+        specaug=None,
+        normalize=None,
+        encoder=name,
+        encoder_conf={"model_dir": str(tiny_whisper)},
+        decoder=name,
+        decoder_conf={"model_dir": str(tiny_whisper)},
+        ctc_conf={},
+        model=name,
+        model_conf={"autocast": "none"},
+        init=None,
+    )
+    model = ASRTask.build_model(args)
+    assert isinstance(model, AsyncSwitchModel) and model.encoder.output_size() == 16
+    loss, _, _ = model(**batch(model))
+    assert torch.isfinite(loss)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pad": "60s"}, "pad is one of batch, 30s, got '60s'"),
+        ({"memory": "none"}, "memory is one of zero, skip"),
+        ({"autocast": "fp16"}, "autocast is one of auto, bfloat16, none"),
+        ({"label_smoothing": 1.5}, "label_smoothing lies in 0..1"),
+        ({"token_list": ["a"]}, "vocabulary mismatch: the token list has 1 entries, the model in"),
+        ({"specaug": object()}, "specaug must be null"),
+        ({"ctcweight": 0.3}, "unknown model option.*ctcweight"),
+        ({"lang_tokens": "cs:xx"}, "has no language 'xx'"),
+    ],
+)
+def test_options_are_checked(tiny_whisper: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        AsyncSwitchModel(tiny_whisper, **options)
+
+
+def test_no_ctc(tiny_whisper: Path) -> None:
+    model = make(tiny_whisper)
+    assert not list(model.ctc.parameters())
+    with pytest.raises(ValueError, match="--ctc_weight 0"):
+        model.ctc(None)
+
+
+def test_a_stray_batch_entry_is_an_error(tiny_whisper: Path) -> None:
+    model = make(tiny_whisper)
+    with pytest.raises(ValueError, match="unexpected batch entries: prompt"):
+        model(**batch(model), prompt=torch.zeros(1))
