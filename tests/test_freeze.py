@@ -151,9 +151,9 @@ def test_rates_and_decays_by_group() -> None:
 def test_the_audit_counts_what_moves() -> None:
     _, _, schedule = make(trainable=["cross_attn"])
     lines = {line.split()[0]: line.split()[1:] for line in schedule.audit().splitlines()}
-    assert lines["cross_attn"][:3] == ["44", "44", "100.0"]
+    assert lines["cross_attn"][:3] == ["36", "36", "100.0"]
     assert lines["ffn"][1] == "0"
-    assert lines["total"][1] == "44"
+    assert lines["total"][1] == "36"
 
 
 def test_warmup_linear_checks_its_range() -> None:
