@@ -98,7 +98,7 @@ class AsyncSwitchModel(ESPnetASRModel):
         self.pad, self.memory, self.label_smoothing = pad, memory, float(label_smoothing)
         self.autocast = autocast
         self.whisper: Any = passes.load_whisper(directory)
-        config = self.whisper.config
+        config: Any = self.whisper.config
         self.log_mel = LogMel(config.num_mel_bins)
         self.prompt = PromptBuilder(directory, parse_lang_tokens(lang_tokens), text_style)
         if token_list is not None and len(token_list) != config.vocab_size:

@@ -126,7 +126,7 @@ def stats(store: Sequence[str]) -> None:
 def sample(store: str, model: str, lines: int = 10, seed: int = 0) -> None:
     """Print some lines of a store, decoded."""
     opened = TextStore(store)
-    builder = PromptBuilder(model, {k: k for k in ()}, opened.manifest["text_style"])
+    builder = PromptBuilder(model, {}, opened.manifest["text_style"])
     opened.check(builder)
     for index in random.Random(seed).sample(range(len(opened)), min(lines, len(opened))):
         ids, lang = opened[index]

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 MEMORIES = ("zero", "skip")
 
 
-def load_whisper(model_dir: str | Path) -> torch.nn.Module:
+def load_whisper(model_dir: str | Path) -> Any:
     """Load the encoder and decoder of a Hugging Face Whisper directory, strictly, in float32.
 
     The output projection is the token embedding (tied) and is not a module of its own.

@@ -38,6 +38,7 @@ source=openai/whisper-large-v3  # the base model: hub id, model directory, OpenA
 train_set=train               # paired speech for stages 2 and 3 of the method
 valid_set=valid               # validation of the same, and the set that the merge ratio is chosen on
 test_sets=                    # sets to report, separated by spaces
+example_sets=                 # sets to decode and show, too small to score
 acoustic_train_set=           # speech to adapt the base model on before everything else; empty: not at all
 acoustic_valid_set=           # validation of the same
 text_train=                   # unpaired text, JSON lines; empty: DATADIR/text/train.jsonl
@@ -175,7 +176,7 @@ if [ -n "$speed_perturb_factors" ]; then train_set=${train_set}_sp; fi
 acoustic_sets=$(words "$acoustic_train_set" "$acoustic_valid_set")
 prepared_sets=$(words "$prepared_train" "$valid_set" "$acoustic_sets" "$test_sets")
 training_sets=$(words "$train_set" "$valid_set" "$acoustic_sets")
-decoded_sets=$(words "$valid_set" "$test_sets")
+decoded_sets=$(words "$valid_set" "$test_sets" "$example_sets")
 if ((nj == 0)); then nj=$(getconf _NPROCESSORS_ONLN); fi
 if [ -z "$systems" ]; then
     systems="init adapt_text adapt_align adapt_full"
@@ -200,7 +201,7 @@ if begin 2 "synthetic data"; then
         mix=(--input "$mix_input" --output "$text_train" --lines "$mix_lines")
         for file in $mix_phrases; do need 1 "$file"; mix+=(--phrases "$file"); done
         mix+=(--exclude "$text_valid")  # nothing that is validated or tested on may be mixed
-        for set in $decoded_sets; do need 1 "$datadir/$set/text"; mix+=("$datadir/$set/text"); done
+        for set in $valid_set $test_sets; do need 1 "$datadir/$set/text"; mix+=("$datadir/$set/text"); done
         plugin synth_data mix "${mix[@]}"
     fi
     if [ -n "$speed_perturb_factors" ]; then
@@ -214,7 +215,7 @@ fi
 if begin 3 "format: $datadir -> $dumpdir/raw"; then
     need_sets 1 "$datadir" "$prepared_sets"
     need_sets 2 "$datadir" "$train_set"
-    plugin prepare_data format --sets "$training_sets $test_sets" --datadir "$datadir" --dumpdir "$dumpdir/raw" --nj "$nj"
+    plugin prepare_data format --sets "$training_sets $test_sets $example_sets" --datadir "$datadir" --dumpdir "$dumpdir/raw" --nj "$nj"
 fi
 
 if begin 4 "filter the training sets (test sets stay whole)"; then
@@ -299,7 +300,7 @@ if begin 13 "score and report"; then
     if [ -s "$text_train" ]; then known=(--text_lines "$text_train" --speech_sets "$train_set $acoustic_train_set"); fi
     if $require; then known+=(--require); fi
     plugin report --expdir "$expdir" --dumpdir "$dumpdir/raw" --systems "$systems" --sets "$test_sets" \
-        --valid_sets "$valid_set" --tag "$decode_tag" ${known[@]+"${known[@]}"}
+        --valid_sets "$valid_set" --example_sets "$example_sets" --tag "$decode_tag" ${known[@]+"${known[@]}"}
 fi
 
 echo "===== $(clock $SECONDS)  done: stages $stage to $stop_stage"

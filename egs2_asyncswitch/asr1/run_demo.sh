@@ -34,6 +34,7 @@ touch exp/.demo  # make clean may remove what a demo made
     --train_set train_paired \
     --valid_set valid_paired \
     --test_sets "test_cs test_ms test_en test_es" \
+    --example_sets examples_an4 \
     --acoustic_train_set train_acoustic \
     --acoustic_valid_set valid_acoustic \
     --mix_input data/text/hand.jsonl \

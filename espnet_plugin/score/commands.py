@@ -6,7 +6,7 @@ from pathlib import Path
 from espnet_plugin.checkpoint import atomic_write
 from espnet_plugin.score.bootstrap import RESAMPLES
 from espnet_plugin.score.check import check_demo, print_checks
-from espnet_plugin.score.report import write_report
+from espnet_plugin.score.report import shown_sets, write_report
 from espnet_plugin.score.results import score_all
 from espnet_plugin.score.seeds import seeds_table
 from espnet_plugin.score.vocabulary import text_only_words
@@ -25,6 +25,7 @@ def add_options(options: argparse.ArgumentParser) -> None:
     add("--systems", default="", help="names, separated by spaces or commas")
     add("--sets", default="", help="test sets; those of --valid_sets are left out")
     add("--valid_sets", default="", help="sets to choose the merge ratio on")
+    add("--example_sets", default="", help="sets that are shown, too small to score")
     add("--tag", default="greedy", help="which decoding: decode_TAG")
     add("--text_lines", nargs="*", type=Path, default=[], help="text-only corpora, JSON lines")
     add("--speech_sets", default="", help="training sets with speech, in --dumpdir")
@@ -72,7 +73,8 @@ def report(args: argparse.Namespace) -> int:
         args.resamples,
         args.seed,
     )
-    choice = write_report(scores, args.expdir, valid_sets)
+    shown = shown_sets(args.expdir, args.dumpdir, names(args.example_sets), args.tag)
+    choice = write_report(scores, args.expdir, valid_sets, shown=shown)
     for name in sets:
         line = (f"{system} {scores.result(system, name)['wer']:.1f}" for system in systems)
         print(f"WER on {name}: {', '.join(line)}")

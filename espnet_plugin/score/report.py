@@ -1,11 +1,12 @@
 """`RESULTS.md`: the results for people to read."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from espnet_plugin.checkpoint import atomic_write
+from espnet_plugin.data.tables import read_table
 from espnet_plugin.score.check import STAGES
 from espnet_plugin.score.plots import plot_curve, plot_sweep
 from espnet_plugin.score.results import Report, write_results
@@ -32,7 +33,11 @@ HOW_TO_READ = """\
 
 
 def write_report(
-    report: Report, expdir: Path, valid_sets: Sequence[str] = (), example_set: str = "test_cs"
+    report: Report,
+    expdir: Path,
+    valid_sets: Sequence[str] = (),
+    example_set: str = "test_cs",
+    shown: str = "",
 ) -> Choice | None:
     """Write `results.json`, the pictures and `RESULTS.md`.
 
@@ -41,6 +46,7 @@ def write_report(
         expdir: where they are written; `<system>/curve.csv` is read from there.
         valid_sets: sets to choose the merge ratio on.
         example_set: the set whose hypotheses are shown, if it was scored.
+        shown: more to show at the end, Markdown (`shown_sets`).
 
     Returns:
         The recommended merge ratio, if validation was decoded for the merged systems.
@@ -85,6 +91,7 @@ def write_report(
         _merging(choice, sweep, expdir),
         _curves(curves, expdir),
         _examples(report, example_set),
+        shown,
         "Versions: " + ", ".join(f"{k} {v}" for k, v in report.meta["versions"].items()) + ".\n",
     ]
     with atomic_write(expdir / "RESULTS.md", "w") as file:
@@ -194,15 +201,45 @@ def _examples(report: Report, name: str) -> str:
     systems = [s for s in EXAMPLE_SYSTEMS if (s, name) in report.scored]
     if not systems:
         return ""
-    lines = [f"## Examples from `{name}`\n\n(spread evenly over the set, not chosen)\n"]
-    for utt in _spread(list(report.sets[name].raw)):
-        rows = [["reference", _escape(report.sets[name].raw[utt])]]
-        for system in systems:
-            scored = report.scored[system, name]
-            rows.append([f"`{system}`", _escape(scored.hyps[utt]) or "(nothing)"])
-        body = "".join(f"| {' | '.join(row)} |\n" for row in rows)
-        lines.append(f"\n| `{utt}` | |\n| --- | --- |\n{body}")
-    return "".join(lines)
+    raw = report.sets[name].raw
+    hyps = {system: report.scored[system, name].hyps for system in systems}
+    shown = "".join(_example(utt, raw, hyps) for utt in _spread(list(raw)))
+    return f"## Examples from `{name}`\n\n(spread evenly over the set, not chosen)\n{shown}"
+
+
+def _example(utt: str, raw: Mapping[str, str], hyps: Mapping[str, Mapping[str, str]]) -> str:
+    rows = [["reference", _escape(raw[utt])]]
+    rows += [[f"`{s}`", _escape(texts[utt]) or "(nothing)"] for s, texts in hyps.items()]
+    body = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return f"\n| `{utt}` | |\n| --- | --- |\n{body}"
+
+
+def shown_sets(expdir: Path, dumpdir: Path, names: Sequence[str], tag: str) -> str:
+    """Show every utterance of sets that are too small to score, as some systems heard them.
+
+    Args:
+        expdir: holds `<system>/decode_<tag>/<set>/text`.
+        dumpdir: holds the sets.
+        names: the sets.
+        tag: which decoding.
+
+    Returns:
+        Markdown; empty without sets.
+
+    Raises:
+        FileNotFoundError: a set is missing.
+    """
+    parts = []
+    for name in names:
+        raw = read_table(dumpdir / name / "text")
+        found = {
+            system: read_table(path, allow_empty=True)
+            for system in ("whisper_base", *EXAMPLE_SYSTEMS)
+            if (path := expdir / system / f"decode_{tag}" / name / "text").is_file()
+        }
+        body = "".join(_example(utt, raw, found) for utt in raw)
+        parts.append(f"## `{name}`: shown, too few to score\n{body}")
+    return "\n".join(parts)
 
 
 def _spread(items: Sequence[str]) -> Iterator[str]:
