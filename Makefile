@@ -20,7 +20,7 @@ demo: env  ## Whisper base learns Malay-English code-switching in three stages, 
 	@$(recipe)/run_demo.sh
 
 test: env  ## the fast tests: no network, no GPU, tiny random models
-	@$(python) -m pytest
+	@OMP_NUM_THREADS=1 $(python) -m pytest -n 2 --dist worksteal
 
 test-slow: env  ## every test that this machine can run, the slow ones too
 	@$(python) -m pytest -m "not network and not gpu and not bench"

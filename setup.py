@@ -48,6 +48,7 @@ EXTRAS = {
         "hypothesis>=6.100",
         "mypy>=1.15",
         "pytest>=8",
+        "pytest-xdist>=3.6",
         "ruff>=0.11",
         "types-PyYAML",
     ],
