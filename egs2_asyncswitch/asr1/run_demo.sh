@@ -44,7 +44,7 @@ touch exp/.demo  # make clean may remove what a demo made
     --pad_train batch \
     --pad_decode batch \
     --decode_batch 64 \
-    --decode_override whisper_base:tail=6 \
+    --decode_override whisper_base:tail=4 \
     --keep_checkpoints false \
     --acoustic_config conf/demo/train_acoustic.yaml \
     --train_text_config conf/demo/train_text.yaml \
