@@ -1,10 +1,12 @@
 """AsyncSwitch: three-stage adaptation of Whisper to code-switched speech, as an ESPnet plugin."""
 
+import importlib
 from typing import Any
 
 __version__ = "0.1.0"
 
 NAME = "asyncswitch_whisper"
+PUBLIC_MODULES = ("freeze", "groups", "merge", "score", "stages", "text")
 
 
 def register() -> None:
@@ -28,9 +30,14 @@ def register() -> None:
 
 
 def __getattr__(name: str) -> Any:
-    """Import `Speech2Text` when it is asked for: ESPnet's inference takes seconds to import."""
+    """Import public modules, and `Speech2Text`, when they are asked for.
+
+    ESPnet's inference takes seconds to import, torch nearly so; `import espnet_plugin` is quick.
+    """
     if name == "Speech2Text":
         from espnet_plugin.decode.speech2text import Speech2Text
 
         return Speech2Text
+    if name in PUBLIC_MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
