@@ -4,6 +4,7 @@ The operating system's own figure (``ru_maxrss``) is that of the largest single 
 runs several at once, so the tree is sampled and its processes are added up.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -11,14 +12,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 
 Gigabytes = float
 
-INTERVAL = 0.5  # seconds between two samples
+INTERVAL = 1.0  # seconds between two samples
 
 
 @dataclass
@@ -37,28 +38,38 @@ class Usage:
     peak_gb: Gigabytes
 
 
-def tree_bytes(pid: int) -> int:
-    """Add up the memory of a process and its descendants, in bytes; what just ended counts 0."""
+def tree_bytes(pid: int, known: int = 0) -> int:
+    """Add up the memory of a process and its descendants, in bytes; what just ended counts 0.
+
+    Args:
+        pid: The process.
+        known: A peak seen before. Asking for proportional sizes stops the process for a moment,
+            so that is done only where the resident sizes, an upper bound, come out clearly above.
+    """
     import psutil
 
-    def held(process: "psutil.Process") -> int:
+    def proportional(process: "psutil.Process") -> int:
         try:
-            # proportional: a page shared by n processes is 1/n in each
+            # a page shared by n processes is 1/n in each
             return int(process.memory_full_info().pss)
         except AttributeError:
             return int(process.memory_info().rss)
 
-    total = 0
     try:
         root = psutil.Process(pid)
-        for process in [root, *root.children(recursive=True)]:
-            try:
-                total += held(process)
-            except psutil.Error:
-                continue
+        tree = [root, *root.children(recursive=True)]
     except psutil.Error:
-        pass
-    return total
+        return 0
+
+    def total(size: "Callable[[psutil.Process], int]") -> int:
+        found = 0
+        for process in tree:
+            with contextlib.suppress(psutil.Error):
+                found += size(process)
+        return found
+
+    resident = total(lambda process: int(process.memory_info().rss))
+    return min(resident, known) if resident <= 1.02 * known else total(proportional)
 
 
 def watch(command: Sequence[str], interval: float = INTERVAL) -> Usage:
@@ -84,7 +95,7 @@ def watch(command: Sequence[str], interval: float = INTERVAL) -> Usage:
     def sample() -> None:
         nonlocal peak
         while not ended.is_set():
-            peak = max(peak, tree_bytes(child.pid))
+            peak = max(peak, tree_bytes(child.pid, peak))
             ended.wait(interval)
 
     def forward(number: int, frame: FrameType | None) -> None:

@@ -74,6 +74,7 @@ class AsyncSwitchTask(ASRTask):
         add("--group_lr", action=NestedDictAction, default={}, help="Rates by group")
         add("--group_weight_decay", action=NestedDictAction, default={}, help="Decays by group")
         add("--keep", default="best", choices=KEEPS, help="Which checkpoint becomes the system")
+        add("--checkpoint_seconds", type=float, default=0.0, help="Least time between checkpoints")
         add("--keep_checkpoints", type=str2bool, default=True, help="Keep ESPnet's checkpoints")
         parser.set_defaults(
             required=["output_dir", "adaptation_stage", "init_dir"],

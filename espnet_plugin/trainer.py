@@ -1,5 +1,6 @@
 """ESPnet's trainer, with the freeze schedule, atomic checkpoints, a curve and progress added."""
 
+import argparse
 import csv
 import logging
 import math
@@ -12,7 +13,8 @@ from typing import Any
 
 import torch
 from espnet2.train.reporter import Reporter, SubReporter, aggregate
-from espnet2.train.trainer import Trainer
+from espnet2.train.trainer import Trainer, TrainerOptions
+from espnet2.utils.build_dataclass import build_dataclass
 
 from espnet_plugin.checkpoint import atomic_write
 from espnet_plugin.cli import progress
@@ -22,17 +24,29 @@ CURVE = "curve.csv"
 COLUMNS = ("epoch", "updates", "train_loss", "valid_loss", "valid_acc", "seconds")
 
 
+CHECKPOINT = "checkpoint.pth"
+
+
 @contextmanager
-def atomic_torch_save() -> Iterator[None]:
+def atomic_torch_save(seconds: float = 0.0) -> Iterator[None]:
     """Let `torch.save` to a path write a temporary file first, then rename it.
 
     ESPnet writes onto the live checkpoint: a kill during the write leaves a truncated file, and
     the next resume fails.
+
+    Args:
+        seconds: Least time between two checkpoints for resuming (with the optimiser's state they
+            are four times the model); earlier ones are not written. 0 writes each.
     """
-    plain = torch.save
+    plain, last = torch.save, time.monotonic()
 
     def save(obj: Any, f: Any, *args: Any, **kwargs: Any) -> None:
+        nonlocal last
         if isinstance(f, str | Path):
+            if Path(f).name == CHECKPOINT:
+                if time.monotonic() - last < seconds:
+                    return
+                last = time.monotonic()
             with atomic_write(f) as file:
                 plain(obj, file, *args, **kwargs)
         else:
@@ -68,6 +82,8 @@ class _Run:
 
     def write(self, epoch: int, valid: SubReporter) -> None:
         seconds = self.seconds_before + time.monotonic() - self.started
+        # A run that was killed after its curve and before its checkpoint does an epoch again.
+        self.rows = [old for old in self.rows if old["epoch"] < epoch]
         row = {"epoch": epoch, "updates": self.updates, "train_loss": self.train_loss}
         row |= {"valid_loss": _mean(valid, "loss"), "valid_acc": _mean(valid, "acc")}
         row["seconds"] = round(seconds, 1)
@@ -84,10 +100,26 @@ def _mean(reporter: SubReporter, key: str) -> float:
     return float(aggregate(reporter.stats[key])) if reporter.stats.get(key) else math.nan
 
 
+@dataclass
+class Options(TrainerOptions):
+    """ESPnet's options and ours.
+
+    Attributes:
+        checkpoint_seconds: As in `atomic_torch_save`.
+    """
+
+    checkpoint_seconds: float
+
+
 class AsyncSwitchTrainer(Trainer):
     """Trainer of `AsyncSwitchTask`."""
 
     _run: _Run
+
+    @classmethod
+    def build_options(cls, args: argparse.Namespace) -> Options:
+        """Read the trainer's options from the parsed ones."""
+        return build_dataclass(Options, args)
 
     @classmethod
     def run(cls, **kwargs: Any) -> None:  # type: ignore[override]
@@ -101,7 +133,7 @@ class AsyncSwitchTrainer(Trainer):
         schedules = [s for s in kwargs["schedulers"] if isinstance(s, FreezeSchedule)]
         main = not distributed.distributed or distributed.dist_rank == 0
         run = cls._run = _Run(output_dir, main, schedules, output_dir.name)
-        resumed = options.resume and (output_dir / "checkpoint.pth").exists()
+        resumed = options.resume and (output_dir / CHECKPOINT).exists()
         if resumed and (output_dir / CURVE).is_file():
             run.rows = read_curve(output_dir / CURVE)
             run.seconds_before = run.rows[-1]["seconds"] if run.rows else 0.0
@@ -120,7 +152,10 @@ class AsyncSwitchTrainer(Trainer):
             run.write(0, reporter)
         iterations = getattr(kwargs["train_iter_factory"], "num_iters_per_epoch", None)
         total = options.max_epoch * iterations if iterations else None
-        with progress(total, run.label, "update") as run.bar, atomic_torch_save():
+        with (
+            progress(total, run.label, "update") as run.bar,
+            atomic_torch_save(options.checkpoint_seconds),
+        ):
             if not main:
                 run.bar = None
             elif run.updates and run.bar is not None:
@@ -142,6 +177,8 @@ class AsyncSwitchTrainer(Trainer):
     ) -> bool:
         """Apply the freeze schedule (after DDP wrapped the model), then train an epoch."""
         run = cls._run
+        run.rows = [row for row in run.rows if row["epoch"] < reporter.get_epoch()]
+        run.updates = int(run.rows[-1]["updates"]) if run.rows else 0
         for schedule in run.schedules:
             schedule.begin_epoch(reporter.get_epoch())
         counted = _Counted(iterator, run, reporter)

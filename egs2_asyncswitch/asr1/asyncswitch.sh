@@ -181,7 +181,6 @@ if ((nj == 0)); then nj=$(getconf _NPROCESSORS_ONLN); fi
 if [ -z "$systems" ]; then
     systems="init adapt_text adapt_align adapt_full"
     if [ -n "$acoustic_train_set" ]; then systems="whisper_base $systems"; fi
-    if has_word "$ablations" align_full; then systems="$systems align_only"; fi
     systems=$(words "$systems" "$ablations")
     for ratio in $merge_ratios; do systems="$systems merge_$ratio"; done
     if has_word "$ablations" direct_full; then
