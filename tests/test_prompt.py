@@ -70,7 +70,7 @@ def test_spoken_style_is_the_normalisers(tiny_whisper: Path) -> None:
     ("options", "message"),
     [
         ({"text_style": "raw"}, "text_style is one of as_is, spoken: 'raw'"),
-        ({"lang_tokens": {"cs": "mz"}}, r"has no language 'mz' \(did you mean m[a-z]\?\); it has"),
+        ({"lang_tokens": {"cs": "mz"}}, "has no language 'mz'; it has af am"),
         ({"task": "sing"}, "task is transcribe or translate: 'sing'"),
     ],
 )

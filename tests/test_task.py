@@ -88,7 +88,9 @@ def test_a_stage_trains_and_proves_what_it_froze(
     assert not info["missing_keys"] and not info["unexpected_keys"]
 
 
-@pytest.mark.parametrize("stage", ["adapt_text", "adapt_full"])
+@pytest.mark.parametrize(
+    "stage", ["adapt_text", pytest.param("adapt_full", marks=pytest.mark.slow)]
+)
 def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     command: Callable[..., list[str]],
     tmp_path: Path,
@@ -255,7 +257,10 @@ def test_unformatted_data_says_which_stage_makes_it(
         AsyncSwitchTask.main(cmd=cmd)
 
 
-@pytest.mark.parametrize("kind", ["missing", "corrupt", "long", "text"])
+@pytest.mark.parametrize(
+    "kind",
+    ["missing", "text", *(pytest.param(k, marks=pytest.mark.slow) for k in ("corrupt", "long"))],
+)
 def test_a_bad_utterance_is_named(
     command: Callable[..., list[str]], tmp_path: Path, kind: str
 ) -> None:

@@ -18,6 +18,9 @@ export PYTHONIOENCODING=UTF-8
 export LC_ALL=C  # the order that Kaldi's files are sorted in
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)}"
 export TOKENIZERS_PARALLELISM=false  # the tokenizers' threads do not survive the forks of data loaders
+# Large tensors are made and dropped in every step. By default glibc hands each back to the system, and the next one's
+# pages are mapped and cleared anew: a tenth to a sixth of a training step on two cores.
+export MALLOC_MMAP_MAX_="${MALLOC_MMAP_MAX_:-0}" MALLOC_TRIM_THRESHOLD_="${MALLOC_TRIM_THRESHOLD_:-17179869184}"
 
 # Debian puts sclite off the PATH.
 if ! command -v sclite >/dev/null; then

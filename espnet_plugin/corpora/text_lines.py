@@ -10,6 +10,7 @@ from typing import Any
 from espnet_plugin.checkpoint import atomic_write
 from espnet_plugin.corpora.markup import Sentence, parse_markup
 from espnet_plugin.data import read_table
+from espnet_plugin.score.switching import LANGUAGES
 from espnet_plugin.text import normalize
 
 
@@ -55,7 +56,9 @@ def languages_of(sentence: Sentence) -> list[str]:
 
 
 def tags_of(sentence: Sentence) -> list[str]:
-    """Give the language of each word of a sentence normalised in its own language.
+    """Give the tag of each word of a sentence normalised in its own language.
+
+    A tag is the word's language, or `other` where no tag stands for that language.
 
     Raises:
         ValueError: Its stretches normalised one by one have other words than the whole.
@@ -68,7 +71,7 @@ def tags_of(sentence: Sentence) -> list[str]:
             f"{[words for words, _ in pieces]} in parts but {whole} as a whole: "
             f"rephrase {sentence.markup!r}"
         )
-    return [lang for words, lang in pieces for _ in words]
+    return [lang if lang in LANGUAGES else "other" for words, lang in pieces for _ in words]
 
 
 def read_lines(path: Path) -> list[Line]:
