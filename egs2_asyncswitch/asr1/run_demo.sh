@@ -53,5 +53,5 @@ touch exp/.demo  # make clean may remove what a demo made
     --ablations "direct_full text_full align_full" \
     --merge_ratios "0.2 0.4 0.6 0.8" \
     --require true \
-    --stage_seconds "60 5 10 5 180 10 15 150 60 240 20 150 40" \
+    --stage_seconds "40 2 4 1 140 10 2 150 55 290 18 480 20" \
     "$@"
