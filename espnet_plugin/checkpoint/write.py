@@ -65,7 +65,7 @@ def safetensors_writer(
     """Write a safetensors file tensor by tensor, atomically.
 
     The library's own writer wants all tensors in memory at once; a merge of two large models should
-    need one tensor at a time. Format: https://huggingface.co/docs/safetensors (a little-endian
+    need one tensor at a time. Format, as the safetensors documentation has it (a little-endian
     uint64 length, a JSON header padded with spaces to 8 bytes, then the tensors' bytes).
 
     Args:
