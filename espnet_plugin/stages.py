@@ -104,6 +104,9 @@ SYSTEMS: dict[str, System] = {
     )
 }
 
+# The recipe's number of the stage that runs an adaptation stage (`asyncswitch.sh`).
+RECIPE_STAGE = {"acoustic": 5, "adapt_text": 8, "adapt_align": 9, "adapt_full": 10}
+
 
 def get_stage(name: str) -> Stage:
     """Return the stage called `name`.
@@ -125,3 +128,12 @@ def get_system(name: str) -> System:
     if name not in SYSTEMS:
         raise ValueError(f"unknown system '{name}': choose from {', '.join(SYSTEMS)}")
     return SYSTEMS[name]
+
+
+def made_by(system: str) -> str:
+    """Say which recipe stage makes a system."""
+    if "merge_" in system:
+        return "merging (recipe stage 11) makes it"
+    if system in SYSTEMS:
+        return f"recipe stage {RECIPE_STAGE[SYSTEMS[system].stage]} makes it"
+    return "import (recipe stage 5) makes base models"

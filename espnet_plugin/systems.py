@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from espnet_plugin.finish import is_finished, same_run, summary
-from espnet_plugin.stages import STAGES, SYSTEMS, System, get_system
+from espnet_plugin.stages import STAGES, System, get_system, made_by
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def train(names: Sequence[str], plan: Plan) -> None:
     for system in systems:
         start, output = plan.expdir / system.start, plan.expdir / system.name
         if not (start / "config.json").is_file():
-            raise FileNotFoundError(f"{start} is missing: {_maker(system.start)}")
+            raise FileNotFoundError(f"{start} is missing: {made_by(system.start)}")
         command = plan.command(system)
         if same_run(output, _record(command)):
             print(f"{system.name}: finished earlier, skipped ({summary(output)})")
@@ -133,9 +133,3 @@ def _record(command: list[str]) -> dict[str, Any]:
         **{name.lstrip("-"): value for name, value in options.items()},
         "configuration": Path(options["--config"]).read_text(encoding="utf-8"),
     }
-
-
-def _maker(name: str) -> str:
-    numbers = {"acoustic": 5, "adapt_text": 8, "adapt_align": 9, "adapt_full": 10}
-    stage = numbers[SYSTEMS[name].stage] if name in SYSTEMS and name != "init" else 5
-    return f"recipe stage {stage} makes it"

@@ -20,21 +20,11 @@ from espnet_plugin.cli import nearest
 from espnet_plugin.decode.audio import Utterance, set_hash
 from espnet_plugin.decode.options import Options
 from espnet_plugin.groups import group_of
-from espnet_plugin.stages import SYSTEMS
+from espnet_plugin.stages import made_by
 
-RECIPE_STAGE = {"acoustic": 5, "adapt_text": 8, "adapt_align": 9, "adapt_full": 10}
 PARTIAL = "partial.jsonl"
 # Of a configuration, what says nothing about the architecture.
 INCIDENTAL = {"dtype", "torch_dtype", "_name_or_path", "transformers_version", "architectures"}
-
-
-def made_by(system: str) -> str:
-    """Say which recipe stage makes a system."""
-    if "merge_" in system:
-        return "merging (recipe stage 11) makes it"
-    if system in SYSTEMS:
-        return f"recipe stage {RECIPE_STAGE[SYSTEMS[system].stage]} makes it"
-    return "import (recipe stage 5) makes base models"
 
 
 @dataclass(frozen=True)
