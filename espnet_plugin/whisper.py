@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 MEMORIES = ("zero", "skip")
+SLICE = 4096  # frames that a CPU encodes at once without gradients: what fits its cache is faster
 
 
 def load_whisper(model_dir: str | Path) -> Any:
@@ -132,6 +133,17 @@ def encode(
     Returns:
         `(B, T, D)` float with T = ceil(frames / 2), and `(B,)` long lengths in T.
     """
+    rows = max(1, SLICE // features.shape[-1])
+    if features.device.type != "cpu" or torch.is_grad_enabled() or rows >= len(features):
+        return _encode(whisper, features, frames)
+    parts = zip(features.split(rows), frames.split(rows), strict=True)
+    encoded = [_encode(whisper, *part) for part in parts]
+    return torch.cat([memory for memory, _ in encoded]), torch.cat([n for _, n in encoded])
+
+
+def _encode(
+    whisper: Any, features: torch.Tensor, frames: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     encoder = whisper.encoder
     x = F.gelu(encoder.conv1(features))
     if (mask := length_mask(frames, x.shape[-1])) is not None:

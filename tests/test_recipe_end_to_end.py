@@ -3,7 +3,7 @@
 import json
 import os
 import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import pytest
 from espnet_plugin.checkpoint import tensor_hashes
 from espnet_plugin.groups import group_of
 from tests.fixtures.pairs import sentence, write_pairs
+from tests.fixtures.warm_python import warm_python
 
 ROOT = Path(__file__).resolve().parents[1]
 DRIVER = ROOT / "egs2_asyncswitch/asr1/asyncswitch.sh"
@@ -45,8 +46,16 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def drive(work: Path, model: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [str(DRIVER), "--python", sys.executable, "--ngpu", "0", "--nj", "1"]
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with warm_python(tmp_path_factory.mktemp("p")) as command:
+        yield command
+
+
+def drive(
+    python: Path, work: Path, model: Path, *options: str
+) -> subprocess.CompletedProcess[str]:
+    command = [str(DRIVER), "--python", str(python), "--ngpu", "0", "--nj", "1"]
     command += ["--source", str(model), "--expdir", str(work / "exp")]
     command += ["--datadir", str(work / "data"), "--dumpdir", str(work / "dump")]
     command += ["--train_set", "tr", "--valid_set", "va", "--test_sets", "te_cs te_en"]
@@ -60,8 +69,8 @@ def drive(work: Path, model: Path, *options: str) -> subprocess.CompletedProcess
     )
 
 
-def test_stages_3_to_13(work: Path, tiny_whisper: Path) -> None:
-    result = drive(work, tiny_whisper, "--stage", "3", "--stop_stage", "13")
+def test_stages_3_to_13(python: Path, work: Path, tiny_whisper: Path) -> None:
+    result = drive(python, work, tiny_whisper, "--stage", "3", "--stop_stage", "13")
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     exp = work / "exp"
     before = tensor_hashes(exp / "init")
@@ -89,7 +98,7 @@ def test_stages_3_to_13(work: Path, tiny_whisper: Path) -> None:
     # Every stage can be run again, and finds that there is nothing to do.
     weights = exp / "adapt_full" / "model.safetensors"
     written = weights.stat().st_mtime_ns
-    again = drive(work, tiny_whisper, "--stage", "8", "--stop_stage", "11")
+    again = drive(python, work, tiny_whisper, "--stage", "8", "--stop_stage", "11")
     assert again.returncode == 0, again.stderr[-2000:]
     assert "finished earlier, skipped" in again.stdout
     assert weights.stat().st_mtime_ns == written

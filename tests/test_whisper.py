@@ -51,6 +51,18 @@ def test_30s_equals_transformers(ours: Any, theirs: Any) -> None:
     assert (scores - expected.logits).abs().max() < 1e-4
 
 
+def test_a_large_batch_is_encoded_in_slices(ours: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    features, frames = batch((40, 96, 100, 7, 64))
+    with torch.no_grad():
+        whole, lengths = passes.encode(ours, features, frames)
+        monkeypatch.setattr(passes, "SLICE", 200)  # two rows at once, and one left over
+        sliced, same = passes.encode(ours, features, frames)
+    assert torch.equal(same, lengths)
+    assert sliced.shape == whole.shape
+    for row, length in enumerate(lengths):
+        assert (sliced[row, :length] - whole[row, :length]).abs().max() < 1e-5
+
+
 def test_logits_equal_openai_whisper(ours: Any, tiny_whisper: Path) -> None:
     import whisper
 
