@@ -52,9 +52,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield command
 
 
-def drive(
-    python: Path, work: Path, model: Path, *options: str
-) -> subprocess.CompletedProcess[str]:
+def drive(python: Path, work: Path, model: Path, *options: str) -> subprocess.CompletedProcess[str]:
     command = [str(DRIVER), "--python", str(python), "--ngpu", "0", "--nj", "1"]
     command += ["--source", str(model), "--expdir", str(work / "exp")]
     command += ["--datadir", str(work / "data"), "--dumpdir", str(work / "dump")]
