@@ -1,20 +1,49 @@
 """Batches of unpaired text for ESPnet's trainer (`--iterator_type task`)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from espnet2.iterators.abs_iter_factory import AbsIterFactory
 
 from espnet_plugin.prompt import PromptBuilder
-from espnet_plugin.text_store import TextStore, batches_of_pass
+from espnet_plugin.text_store import TextBatches, TextStore
+
+WINDOW = 1 << 19  # positions that are read from the store together; bounds the memory
+
+
+class BatchLines(Sequence[str]):
+    """The utterance ids of a batch of text, `line0`, `line1`, ..., made when they are asked for.
+
+    ESPnet's trainer hands them to the model as `utt_id`.
+
+    Attributes:
+        lines: `(batch,)` int64, numbers of the lines in their store.
+        lang: The language of all of them; None where a batch may mix languages (training).
+    """
+
+    def __init__(self, lines: np.ndarray, lang: str | None) -> None:
+        self.lines, self.lang = lines, lang
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return one id, or the list of a slice's."""
+        if isinstance(index, slice):
+            return [f"line{line}" for line in self.lines[index]]
+        return f"line{self.lines[index]}"
 
 
 class TextIterFactory(AbsIterFactory):
     """Builds each epoch's batches from a token store.
 
-    What an epoch holds is a function of (seed, epoch, rank) alone, so that a run resumed at an
-    epoch sees what the uninterrupted run saw. Every rank gets the same number of batches.
+    What an epoch holds is a function of (seed, epoch, rank) alone and is found by arithmetic, so
+    that a run resumed at an epoch sees what the uninterrupted run saw, and pays nothing for the
+    epochs before. Every rank gets the same number of batches. In training, passes over the corpus
+    lie end to end and ranks take batches in turns: each line comes once a pass. In validation
+    each line comes once an epoch, in batches of one language (`BatchLines.lang` names it).
     """
 
     def __init__(
@@ -28,95 +57,121 @@ class TextIterFactory(AbsIterFactory):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        """Prepare; the store is read when batches are.
+        """Prepare; lines are read when batches are.
 
         Args:
             store: Tokens and languages of each line.
             builder: Puts the prompt before, and the end after, each line.
             batch_bins: Largest number of positions in a batch, prompt, end and padding included.
             seed: Of the order.
-            num_iters_per_epoch: Batches of an epoch and rank; None makes an epoch one pass.
-            shuffle: False gives the lines by length (for validation).
+            num_iters_per_epoch: Batches of an epoch and rank; None makes an epoch one pass (where
+                ranks do not share a pass evenly, epochs differ by one batch).
+            shuffle: False is for validation: the same batches in each epoch, of one language each.
             rank: Of this process.
             world_size: Number of processes.
 
         Raises:
-            ValueError: If store and builder do not fit, or there are fewer batches than ranks.
+            ValueError: If store and builder do not fit, a line is longer than a batch, there are
+                fewer batches than ranks, or too few lines to validate on each rank.
         """
         store.check(builder)
-        self.store, self.seed, self.shuffle = store, seed, shuffle
-        self.batch_bins, self.rank, self.world_size = batch_bins, rank, world_size
+        self.store, self.shuffle, self.batch_bins = store, shuffle, batch_bins
+        self.rank, self.world_size = rank, world_size
         self.num_iters_per_epoch = num_iters_per_epoch
         self.end = builder.end
-        self.prompts = [np.asarray(builder.prompt(lang), np.int64) for lang in store.langs]
-        self.extra = len(self.prompts[0]) + 1
-        self.lengths = np.diff(store.offsets) + self.extra
-        self._passes: dict[int, list[np.ndarray]] = {}
-        if len(self._pass(0)) < world_size:
+        present = [code for code, n in enumerate(store.by_length.sum(axis=(0, 2))) if n]
+        prompts = {
+            code: builder.prompt(store.langs[code])
+            for code in present
+            if builder.lang_code(store.langs[code], str(store.path))
+        }
+        self.prompts = np.zeros((len(store.langs), len(prompts[present[0]])), np.int64)
+        for code, prompt in prompts.items():
+            self.prompts[code] = prompt
+        self.batches = TextBatches(
+            store,
+            extra=self.prompts.shape[1] + 1,
+            budget=batch_bins,
+            seed=seed,
+            shuffle=shuffle,
+            by_lang=not shuffle,
+            multiple=1 if shuffle else world_size,
+        )
+        if self.batches.per_pass < world_size:
             raise ValueError(
-                f"{store.path}: {len(self._pass(0))} batches of {batch_bins} positions for "
+                f"{store.path}: {self.batches.per_pass} batches of {batch_bins} positions for "
                 f"{world_size} processes: lower --batch_bins"
             )
 
-    def _pass(self, number: int) -> list[np.ndarray]:
-        """Return this rank's batches of one pass over the corpus; two passes are kept."""
-        if number not in self._passes:
-            batches = batches_of_pass(
-                self.lengths, self.batch_bins, self.seed, number, self.shuffle
-            )
-            if self.shuffle:  # ranks stay in step; a different remainder is left out each pass
-                batches = batches[: len(batches) // self.world_size * self.world_size]
-            for old in [n for n in self._passes if n < number - 1]:
-                del self._passes[old]
-            self._passes[number] = batches[self.rank :: self.world_size]
-        return self._passes[number]
+    def steps(self, epoch: int) -> range:
+        """Return the numbers of an epoch's steps (epochs from 1); each is a batch on each rank."""
+        each = self.num_iters_per_epoch
+        if each is not None:
+            return range((epoch - 1) * each, epoch * each)
+        per_pass, world = self.batches.per_pass, self.world_size
+        return range((epoch - 1) * per_pass // world, epoch * per_pass // world)
+
+    def windows_of_epoch(self, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield this rank's batches, some at a time, as `TextBatches.lines` gives them."""
+        steps = self.steps(epoch)
+        together = max(1, min(WINDOW // self.batch_bins, self.batches.per_pass))
+        for low in range(steps.start, steps.stop, together):
+            window = np.arange(low, min(low + together, steps.stop))
+            yield self.batches.lines(window * self.world_size + self.rank)
 
     def lines_of_epoch(self, epoch: int) -> Iterator[np.ndarray]:
         """Yield the line numbers `(batch,)` of each batch of an epoch (from 1)."""
-        if self.num_iters_per_epoch is None:
-            yield from self._pass(epoch - 1 if self.shuffle else 0)
-            return
-        # The passes are laid end to end and cut into epochs; their sizes differ a little.
-        number, position = 0, (epoch - 1) * self.num_iters_per_epoch
-        while position >= len(self._pass(number)):
-            position -= len(self._pass(number))
-            number += 1
-        for _ in range(self.num_iters_per_epoch):
-            if position == len(self._pass(number)):
-                number, position = number + 1, 0
-            yield self._pass(number)[position]
-            position += 1
+        for lines, sizes in self.windows_of_epoch(epoch):
+            yield from np.split(lines, np.cumsum(sizes)[:-1])
 
-    def collate(self, lines: np.ndarray) -> tuple[list[str], dict[str, torch.Tensor]]:
-        """Read lines into `text` `(batch, tokens)` long, padded with -1, and `text_lengths`."""
-        lengths = self.lengths[lines]
-        text = np.full((len(lines), int(lengths.max())), -1, dtype=np.int64)
-        for row, (line, length) in enumerate(zip(lines, lengths, strict=True)):
-            prompt = self.prompts[self.store.codes[line]]
-            low, high = self.store.offsets[line], self.store.offsets[line + 1]
-            text[row, : len(prompt)] = prompt
-            text[row, len(prompt) : length - 1] = self.store.tokens[low:high]
-            text[row, length - 1] = self.end
-        batch = {"text": torch.from_numpy(text), "text_lengths": torch.from_numpy(lengths)}
-        return [f"line{line}" for line in lines], batch
+    def batches_of_epoch(self, epoch: int) -> Iterator[tuple[BatchLines, dict[str, torch.Tensor]]]:
+        """Yield the batches of an epoch (from 1): ids, `text` and `text_lengths`.
+
+        `text` is `(batch, tokens)` long, prompt, text, end, padded with -1.
+        """
+        for lines, sizes in self.windows_of_epoch(epoch):
+            tokens, lengths, codes = self.store.gather(lines)
+            at = token = 0
+            for size in sizes.tolist():
+                part = slice(at, at + size)
+                used = int(lengths[part].sum())
+                batch = self.collate(tokens[token : token + used], lengths[part], codes[part])
+                lang = None if self.shuffle else self.store.langs[codes[at]]
+                yield BatchLines(lines[part], lang), batch
+                at, token = at + size, token + used
+
+    def collate(
+        self, tokens: np.ndarray, lengths: np.ndarray, codes: np.ndarray
+    ) -> dict[str, torch.Tensor]:
+        """Put lines, as `TextStore.gather` gives them, into a padded batch."""
+        before, longest = self.prompts.shape[1], int(lengths.max())
+        text = np.full((len(lengths), before + longest + 1), -1, np.int64)
+        text[:, :before] = self.prompts[codes]
+        if int(lengths.min()) == longest:
+            text[:, before:-1] = tokens.reshape(len(lengths), longest)
+        else:
+            text[:, before:-1][np.arange(longest) < lengths[:, None]] = tokens
+        text[np.arange(len(lengths)), before + lengths] = self.end
+        return {
+            "text": torch.from_numpy(text),
+            "text_lengths": torch.from_numpy(lengths + before + 1),
+        }
 
     def build_iter(  # type: ignore[override]
         self, epoch: int, shuffle: bool | None = None
     ) -> "_Epoch":
         """Return the batches of an epoch (from 1), as ESPnet's trainer wants them."""
-        return _Epoch(self, epoch)
+        return _Epoch(self, epoch if self.shuffle else 1)
 
 
 class _Epoch:
-    """One epoch's batches, with their number where it is known beforehand."""
+    """One epoch's batches, with their number."""
 
     def __init__(self, factory: TextIterFactory, epoch: int) -> None:
         self.factory, self.epoch = factory, epoch
 
     def __len__(self) -> int:
-        fixed = self.factory.num_iters_per_epoch
-        return fixed if fixed is not None else len(list(self.factory.lines_of_epoch(self.epoch)))
+        return len(self.factory.steps(self.epoch))
 
-    def __iter__(self) -> Iterator[tuple[list[str], dict[str, torch.Tensor]]]:
-        for lines in self.factory.lines_of_epoch(self.epoch):
-            yield self.factory.collate(lines)
+    def __iter__(self) -> Iterator[tuple[BatchLines, dict[str, torch.Tensor]]]:
+        return self.factory.batches_of_epoch(self.epoch)

@@ -108,20 +108,18 @@ def test_ranks_share_the_lines_of_text(tiny_whisper: Path, tmp_path: Path) -> No
 
     store = TextStore(write_text_store(tmp_path / "store", tiny_whisper, 103))
     builder = PromptBuilder(tiny_whisper)
+    ranks = [TextIterFactory(store, builder, 60, 3, None, True, rank, 2) for rank in (0, 1)]
+    per_pass = ranks[0].batches.per_pass
+    assert per_pass % 2, "the passes are not shared evenly"
+    steps = []
     for epoch in (1, 2):
-        parts = [
-            [
-                set(b.tolist())
-                for b in TextIterFactory(store, builder, 60, 3, None, True, r, 2).lines_of_epoch(
-                    epoch
-                )
-            ]
-            for r in (0, 1)
-        ]
-        assert len(parts[0]) == len(parts[1])
-        lines = [line for part in parts for b in part for line in b]
-        assert len(lines) == len(set(lines)), "ranks overlap"
-        assert len(store) - len(lines) <= 15, "at most one batch is left out of a pass"
+        parts = [[b.tolist() for b in rank.lines_of_epoch(epoch)] for rank in ranks]
+        assert len(parts[0]) == len(parts[1]) == len(ranks[0].build_iter(epoch))
+        steps += [batch for step in zip(*parts, strict=True) for batch in step]
+    assert len(steps) == 2 * per_pass, "two epochs are two passes: none is left out"
+    for number in (0, 1):
+        lines = sum(steps[number * per_pass : (number + 1) * per_pass], [])
+        assert sorted(lines) == list(range(103)), "each line once, on one rank"
 
 
 def test_epochs_depend_on_seed_and_number_alone(tiny_whisper: Path, tmp_path: Path) -> None:
@@ -140,5 +138,5 @@ def test_epochs_depend_on_seed_and_number_alone(tiny_whisper: Path, tmp_path: Pa
         assert epoch(n, TextIterFactory(store, builder, 80, 1, 4)) == whole[n - 1]
     assert whole[0] != epoch(1, TextIterFactory(store, builder, 80, 2, 4))
     batches = [b for e in whole for b in e]
-    first_pass = len(TextIterFactory(store, builder, 80, 1, None)._pass(0))
+    first_pass = through.batches.per_pass
     assert sorted(i for b in batches[:first_pass] for i in b) == list(range(60))
