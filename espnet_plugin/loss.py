@@ -3,13 +3,48 @@
 The logits of 1 000 tokens over 51 866 entries are 207 MB in float32, and autograd keeps several
 such arrays. Here they are made and used chunk by chunk, and the gradients are computed in the
 same pass; the result equals `torch.nn.functional.cross_entropy` to float32 rounding.
+`loss_kernels.py` has other implementations, for GPUs.
 """
 
 from typing import Any
 
 import torch
 
-CHUNK = 512  # rows; 512 x 51 866 float32 logits are 106 MB
+SHARE = 0.02  # of a GPU's memory, for a chunk's logits, their exponentials and their gradient
+CPU_BYTES = 2**28  # the same on a CPU: more is not faster
+LEAST, MOST = 64, 8192  # rows
+
+
+def chunk_rows(device: torch.device, vocab: int) -> int:
+    """Return how many rows of logits are held at once.
+
+    Depends on the device's total memory, never on what is free, so that a run can be repeated.
+
+    Args:
+        device: Where the loss is computed.
+        vocab: Entries of the vocabulary.
+    """
+    if device.type == "cuda":
+        memory = SHARE * torch.cuda.get_device_properties(device).total_memory
+    else:
+        memory = CPU_BYTES
+    rows = int(memory / (2 * 4 * vocab))  # float32 logits, and the product's output before the cast
+    return max(LEAST, min(MOST, rows // LEAST * LEAST))
+
+
+def _softmax_parts(
+    logits: torch.Tensor, target: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Turn `(rows, vocabulary)` float32 logits into exponentials, in place.
+
+    Returns:
+        Losses `(rows,)`; whether no entry is above the target's `(rows,)`; and the sums of the
+        exponentials `(rows, 1)`, whose largest is 1.
+    """
+    top = logits.amax(-1, keepdim=True)
+    hit = logits.gather(1, target[:, None])
+    sums = logits.sub_(top).exp_().sum(-1, keepdim=True)
+    return (sums.log() + (top - hit))[:, 0], (hit >= top)[:, 0], sums
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -23,35 +58,46 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         targets: torch.Tensor,
         smoothing: float,
         dtype: torch.dtype,
+        chunk: int,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         rows, vocab = hidden.shape[0], weight.shape[0]
         need_hidden, need_weight = ctx.needs_input_grad[:2]
         grad_hidden = torch.empty_like(hidden) if need_hidden else None
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
+        grad_weight: torch.Tensor | None = None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         correct = torch.zeros((), dtype=torch.long, device=hidden.device)
         cast = weight.to(dtype)
-        for low in range(0, rows, CHUNK):
-            part, target = hidden[low : low + CHUNK].to(dtype), targets[low : low + CHUNK]
+        for low in range(0, rows, chunk):
+            part, target = hidden[low : low + chunk].to(dtype), targets[low : low + chunk]
             logits = (part @ cast.T).float()
-            correct += (logits.argmax(-1) == target).sum()
-            lse = logits.logsumexp(-1)
+            mean = logits.mean(-1) if smoothing else None
             hit = logits.gather(1, target[:, None])[:, 0]
-            total += (lse - (1 - smoothing) * hit).sum()
+            nll, right, sums = _softmax_parts(logits, target)
+            correct += right.sum()
+            if mean is None:
+                total += nll.sum()
+            else:
+                total += (nll + smoothing * (hit - mean)).sum()
+            # d loss / d logits = softmax - (1 - e) one-hot - e / vocabulary. Here it is left
+            # multiplied by the row's sum of exponentials; the small factors of the two products
+            # below are divided by it, which saves a pass over the large one.
+            grad = logits
             if smoothing:
-                total -= smoothing * logits.mean(-1).sum()
-            if not (need_hidden or need_weight):
-                continue
-            # d loss / d logits = softmax - (1 - e) one-hot - e / vocabulary, in place
-            grad = logits.sub_(lse[:, None]).exp_()
-            if smoothing:
-                grad -= smoothing / vocab
-            grad.scatter_add_(1, target[:, None], torch.full_like(hit[:, None], smoothing - 1.0))
+                grad -= smoothing / vocab * sums
+            grad.scatter_add_(1, target[:, None], (smoothing - 1.0) * sums)
             grad = grad.to(dtype)
             if grad_hidden is not None:
-                grad_hidden[low : low + CHUNK] = grad @ cast
-            if grad_weight is not None:
-                grad_weight += (grad.T @ part).float()
+                grad_hidden[low : low + chunk] = (grad @ cast).to(hidden.dtype) / sums
+            if need_weight:
+                scaled = (part / sums).to(dtype)
+                if grad_weight is None:
+                    grad_weight = (grad.T @ scaled).float()
+                elif dtype == torch.float32:
+                    grad_weight.addmm_(grad.T, scaled)
+                else:
+                    grad_weight += grad.T @ scaled
+        if need_weight and grad_weight is None:  # no rows
+            grad_weight = torch.zeros_like(weight, dtype=torch.float32)
         ctx.save_for_backward(grad_hidden, grad_weight)
         ctx.weight_dtype = weight.dtype
         ctx.mark_non_differentiable(correct)
@@ -65,7 +111,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             grad_hidden = grad_hidden * scale
         if grad_weight is not None:
             grad_weight = (grad_weight * scale).to(ctx.weight_dtype)
-        return grad_hidden, grad_weight, None, None, None
+        return grad_hidden, grad_weight, None, None, None, None
 
 
 def cross_entropy(
@@ -74,6 +120,7 @@ def cross_entropy(
     targets: torch.Tensor,
     label_smoothing: float = 0.0,
     dtype: torch.dtype = torch.float32,
+    chunk: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Cross-entropy of a linear output layer, summed over rows.
 
@@ -83,10 +130,37 @@ def cross_entropy(
         targets: `(rows,)` long.
         label_smoothing: As in `torch.nn.functional.cross_entropy`, 0..1.
         dtype: Of the matrix products (bfloat16 under autocast); the rest is float32.
+        chunk: Rows of logits held at once; default: `chunk_rows`.
 
     Returns:
-        The sum of the losses (float32 scalar), and how many rows have the target as their
-        largest logit (long scalar).
+        The sum of the losses (float32 scalar), and how many rows have no logit above that of
+        their target (long scalar).
     """
-    total, correct = _ChunkedCrossEntropy.apply(hidden, weight, targets, label_smoothing, dtype)
+    chunk = chunk or chunk_rows(hidden.device, len(weight))
+    total, correct = _ChunkedCrossEntropy.apply(
+        hidden, weight, targets, label_smoothing, dtype, chunk
+    )
     return total, correct
+
+
+@torch.no_grad()
+def token_losses(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor,
+    dtype: torch.dtype = torch.float32,
+    chunk: int | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cross-entropy of each row, for validation: as `cross_entropy`, without gradients.
+
+    Returns:
+        `(rows,)` float32 losses; `(rows,)` bool, whether no logit is above that of the target.
+    """
+    chunk = chunk or chunk_rows(hidden.device, len(weight))
+    cast = weight.to(dtype)
+    parts = [
+        _softmax_parts((part.to(dtype) @ cast.T).float(), target)[:2]
+        for part, target in zip(hidden.split(chunk), targets.split(chunk), strict=True)
+    ]
+    losses, hits = zip(*parts, strict=True)
+    return torch.cat(losses), torch.cat(hits)

@@ -4,7 +4,8 @@ Encoder and decoder, as ESPnet knows them, are views (`views.py`) of the one mod
 state dict holds `whisper.*` and nothing else, the tied embedding once. There is no CTC layer.
 """
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,12 @@ from espnet2.asr.espnet_model import ESPnetASRModel
 from espnet2.torch_utils.device_funcs import force_gatherable
 from espnet2.train.abs_espnet_model import AbsESPnetModel
 
+from espnet_plugin import loss_kernels
 from espnet_plugin import whisper as passes
+from espnet_plugin.by_language import batch_sums
+from espnet_plugin.compiling import compile_layer
 from espnet_plugin.features import LogMel
-from espnet_plugin.loss import cross_entropy
+from espnet_plugin.loss import token_losses
 from espnet_plugin.prompt import PromptBuilder, parse_lang_tokens
 from espnet_plugin.views import WhisperDecoderView, WhisperEncoderView
 
@@ -53,6 +57,8 @@ class AsyncSwitchModel(ESPnetASRModel):
         autocast: str = "auto",
         lang_tokens: str | Mapping[str, str] | None = None,
         text_style: str = "as_is",
+        loss_kernel: str = "auto",
+        compile: bool = False,
         encoder: Any = None,
         decoder: Any = None,
         token_list: Sequence[str] | None = None,
@@ -69,6 +75,8 @@ class AsyncSwitchModel(ESPnetASRModel):
                 AMX tiles; on CPUs with AVX512-BF16 alone it is slower than float32 (measured).
             lang_tokens: As in `prompt.parse_lang_tokens`.
             text_style: As in `prompt.PromptBuilder`.
+            loss_kernel: Which implementation computes the training loss, see `loss_kernels.py`.
+            compile: Run the layers through `torch.compile` in training and validation.
             encoder: An unbound view, where ESPnet's own task builds the parts.
             decoder: Likewise.
             token_list: ESPnet's token list; its size must be the vocabulary's.
@@ -92,11 +100,13 @@ class AsyncSwitchModel(ESPnetASRModel):
         _check("autocast", autocast, AUTOCASTS)
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing lies in 0..1, got {label_smoothing}")
+        loss_kernels.check(loss_kernel, label_smoothing, autocast)
         directory = model_dir if model_dir is not None else getattr(encoder, "model_dir", None)
         if directory is None:
             raise ValueError("model_dir is missing: the directory of the model to start from")
         self.pad, self.memory, self.label_smoothing = pad, memory, float(label_smoothing)
-        self.autocast = autocast
+        self.autocast, self.loss_kernel, self.compile_layers = autocast, loss_kernel, compile
+        self._chosen: dict[torch.device, str] = {}  # loss kernel by device
         self.whisper: Any = passes.load_whisper(directory)
         config: Any = self.whisper.config
         self.log_mel = LogMel(config.num_mel_bins)
@@ -124,6 +134,7 @@ class AsyncSwitchModel(ESPnetASRModel):
         self.sos, self.eos = self.prompt.start, self.prompt.end
         low, high = min(self.prompt.prompt_ids), max(self.prompt.prompt_ids)
         self._prompt_range = (low, high)
+        self.languages = tuple(self.prompt.lang_tokens)
 
     def _half(self, device: torch.device) -> bool:
         """Tell whether products run in bfloat16 on this device."""
@@ -156,7 +167,21 @@ class AsyncSwitchModel(ESPnetASRModel):
             p.requires_grad for p in self.whisper.encoder.parameters()
         )
         with torch.set_grad_enabled(train):
-            return passes.encode(self.whisper, features.to(self._dtype), frames)
+            layer_pass = self._layer_pass(passes.encoder_layer, features.device)
+            return passes.encode(self.whisper, features.to(self._dtype), frames, layer_pass)
+
+    def _layer_pass(
+        self, layer_pass: Callable[..., torch.Tensor], device: torch.device
+    ) -> Callable[..., torch.Tensor]:
+        return compile_layer(layer_pass, device) if self.compile_layers else layer_pass
+
+    def _loss_kernel(self, device: torch.device) -> str:
+        """Settle on a loss kernel, and say so once."""
+        if device not in self._chosen:
+            chosen = loss_kernels.choose(self.loss_kernel, device, self._half(device))
+            self._chosen[device] = chosen[0]
+            logging.info("loss kernel on %s: %s (%s)", device, *chosen)
+        return self._chosen[device]
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -168,6 +193,8 @@ class AsyncSwitchModel(ESPnetASRModel):
         text_lengths: torch.Tensor,
         speech: torch.Tensor | None = None,
         speech_lengths: torch.Tensor | None = None,
+        lang: torch.Tensor | None = None,
+        utt_id: Sequence[str] = (),
         **other: Any,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
         """Compute the loss of a batch.
@@ -178,15 +205,23 @@ class AsyncSwitchModel(ESPnetASRModel):
             text_lengths: `(batch,)` long.
             speech: `(batch, samples)` float, 16 kHz; None trains on text alone.
             speech_lengths: `(batch,)` long.
-            other: `utt_id` is accepted and not used.
+            lang: `(batch,)` or `(batch, 1)` long, each utterance's language as an index into
+                `languages`; for the statistics by language, in validation.
+            utt_id: Ids; where they have an attribute `lang` (validation batches of text), it is
+                the language of all of them.
+            other: Nothing else is allowed.
 
         Returns:
-            Mean cross-entropy per counted token; statistics `loss`, `acc` (0..1) and `ppl`; and
-            the number of counted tokens as the weight, so that averages over batches and ranks
-            are averages over tokens. Prompt positions do not count.
+            Mean cross-entropy per counted token; statistics `loss`, `acc` (0..1; not by every loss
+            kernel) and `ppl`, in validation also those of `by_language.batch_sums` if languages
+            are known; and the number of counted tokens as the weight, so that averages over
+            batches and ranks are averages over tokens. Prompt positions do not count.
+
+        Raises:
+            ValueError: If there is a stray batch entry.
         """
-        if unknown := set(other) - {"utt_id"}:
-            raise ValueError(f"unexpected batch entries: {', '.join(sorted(unknown))}")
+        if other:
+            raise ValueError(f"unexpected batch entries: {', '.join(sorted(other))}")
         text = text[:, : int(text_lengths.max())]
         with self._autocast(text.device):
             if speech is None or speech_lengths is None:
@@ -195,21 +230,51 @@ class AsyncSwitchModel(ESPnetASRModel):
             else:
                 memory, memory_lengths = self.encode(speech, speech_lengths)
             inputs, targets = text[:, :-1].clamp(min=0), text[:, 1:]
-            hidden = passes.decode(self.whisper, inputs, memory, memory_lengths)
+            hidden = passes.decode(
+                self.whisper,
+                inputs,
+                memory,
+                memory_lengths,
+                layer_pass=self._layer_pass(passes.decoder_layer, text.device),
+            )
         inside = torch.arange(targets.shape[1], device=text.device) < text_lengths[:, None] - 1
         low, high = self._prompt_range
         counted = inside & ((targets < low) | (targets > high))
-        total, correct = cross_entropy(
-            hidden[counted].float(),
-            self.whisper.decoder.embed_tokens.weight,
-            targets[counted],
-            self.label_smoothing if self.training else 0.0,
-            torch.bfloat16 if self._half(text.device) else torch.float32,
-        )
+        states, goals = hidden[counted].float(), targets[counted]
+        weight = self.whisper.decoder.embed_tokens.weight
+        dtype = torch.bfloat16 if self._half(text.device) else torch.float32
+        sums = {}
+        correct: torch.Tensor | None
+        if self.training:
+            kernel = self._loss_kernel(text.device)
+            total, correct = loss_kernels.training_loss(
+                kernel, states, weight, goals, self.label_smoothing, dtype
+            )
+        elif torch.is_grad_enabled():
+            total, correct = loss_kernels.training_loss(
+                "chunked", states, weight, goals, dtype=dtype
+            )
+        else:
+            nll, hits = token_losses(states, weight, goals, dtype)
+            total, correct = nll.sum(), hits.sum()
+            if (codes := self._language_codes(len(text), lang, utt_id)) is not None:
+                rows = codes.to(text.device)[:, None].expand_as(counted)[counted]
+                sums = batch_sums(nll, hits, rows, self.languages)
         count = counted.sum()
         loss = total / count
-        stats = {"loss": loss.detach(), "acc": correct / count, "ppl": loss.detach().exp()}
+        stats = {"loss": loss.detach(), "acc": None if correct is None else correct / count}
+        stats |= {"ppl": loss.detach().exp()} | sums
         return force_gatherable((loss, stats, count), loss.device)
+
+    def _language_codes(
+        self, batch: int, lang: torch.Tensor | None, utt_id: Sequence[str]
+    ) -> torch.Tensor | None:
+        """Return `(batch,)` long, indices into `languages`; None where they are not known."""
+        if lang is not None:
+            return lang.reshape(batch)
+        if (name := getattr(utt_id, "lang", None)) is not None:
+            return torch.full((batch,), self.languages.index(name))
+        return None
 
     def collect_feats(  # type: ignore[override]
         self, speech: torch.Tensor, speech_lengths: torch.Tensor, **_: Any

@@ -30,9 +30,14 @@ class PairPreprocessor:
             raise ValueError(f"timestamp_share lies in 0..1, got {timestamp_share}")
         self.builder = builder
         self.timestamp_share = timestamp_share
+        self.languages = list(builder.lang_tokens)
 
     def __call__(self, uid: str, data: dict[str, Any]) -> dict[str, np.ndarray]:
-        """Turn `speech`, `text` and `lang` into `speech` `(samples,)` and `text` `(tokens,)`.
+        """Turn `speech`, `text` and `lang` into a training example.
+
+        Returns:
+            `speech` `(samples,)` float32; `text` `(tokens,)` int64; `lang` `(1,)` int64, the
+            language's place in the builder's table, as `AsyncSwitchModel.languages` counts.
 
         Raises:
             ValueError: If the audio is empty, not finite, not mono or over 30 s, or the text is
@@ -52,4 +57,5 @@ class PairPreprocessor:
         draw = (len(speech) * 2_654_435_761 % 2**32) / 2**32  # Knuth's multiplicative hash
         times = (0.0, seconds) if draw < self.timestamp_share else None
         text = self.builder.encode(data["text"], data["lang"], utt=uid, times=times)
-        return {"speech": speech, "text": text}
+        lang = np.array([self.languages.index(data["lang"])])
+        return {"speech": speech, "text": text, "lang": lang}

@@ -10,6 +10,7 @@ import torch
 from espnet2.iterators.abs_iter_factory import AbsIterFactory
 from espnet2.tasks import abs_task
 from espnet2.tasks.asr import ASRTask
+from espnet2.train.collate_fn import CommonCollateFn
 from espnet2.train.distributed_utils import get_node_rank
 from espnet2.utils import config_argparse
 from espnet2.utils.nested_dict_action import NestedDictAction
@@ -68,6 +69,8 @@ class AsyncSwitchTask(ASRTask):
         add("--memory", default="zero", help="Stage 1: zero (exact) or skip (approximate)")
         add("--label_smoothing", type=float, default=0.0, help="0..1, in training only")
         add("--autocast", default="auto", help="auto, bfloat16 or none")
+        add("--loss_kernel", default="auto", help="auto, chunked, liger or cce (fused, GPUs)")
+        add("--compile", type=str2bool, default=False, help="Layers through torch.compile")
         add("--lang_tokens", default="cs:ms ms:ms en:en", help="Data language:Whisper language")
         add("--text_style", default="as_is", help="as_is or spoken (normalised)")
         add("--timestamp_share", type=float, default=0.0, help="Share trained with timestamps")
@@ -166,6 +169,8 @@ class AsyncSwitchTask(ASRTask):
             "autocast": args.autocast,
             "lang_tokens": args.lang_tokens,
             "text_style": args.text_style,
+            "loss_kernel": args.loss_kernel,
+            "compile": args.compile,
             "model_dir": str(args.init_dir),
         }
         tokens = Path(args.init_dir) / "tokens.txt"
@@ -228,6 +233,11 @@ class AsyncSwitchTask(ASRTask):
     def build_preprocess_fn(cls, args: argparse.Namespace, train: bool) -> Any:
         """Return what turns an utterance into a training example."""
         return PairPreprocessor(_builder(args), args.timestamp_share if train else 0.0)
+
+    @classmethod
+    def build_collate_fn(cls, args: argparse.Namespace, train: bool) -> CommonCollateFn:
+        """Return what makes a batch: text is padded with -1; an utterance has one language."""
+        return CommonCollateFn(float_pad_value=0.0, int_pad_value=-1, not_sequence=["lang"])
 
     @classmethod
     def required_data_names(cls, train: bool = True, inference: bool = False) -> tuple[str, ...]:

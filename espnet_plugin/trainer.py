@@ -4,6 +4,7 @@ import argparse
 import csv
 import logging
 import math
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,14 +17,13 @@ from espnet2.train.reporter import Reporter, SubReporter, aggregate
 from espnet2.train.trainer import Trainer, TrainerOptions
 from espnet2.utils.build_dataclass import build_dataclass
 
+from espnet_plugin.by_language import describe, summarise
 from espnet_plugin.checkpoint import atomic_write
 from espnet_plugin.cli import progress
 from espnet_plugin.freeze import FreezeSchedule
 
 CURVE = "curve.csv"
 COLUMNS = ("epoch", "updates", "train_loss", "valid_loss", "valid_acc", "seconds")
-
-
 CHECKPOINT = "checkpoint.pth"
 
 
@@ -81,19 +81,29 @@ class _Run:
     bar: Any = None
 
     def write(self, epoch: int, valid: SubReporter) -> None:
+        """Add the row of an epoch to the curve, and say how each language does."""
+        measured = summarise(valid)
         seconds = self.seconds_before + time.monotonic() - self.started
         # A run that was killed after its curve and before its checkpoint does an epoch again.
         self.rows = [old for old in self.rows if old["epoch"] < epoch]
         row = {"epoch": epoch, "updates": self.updates, "train_loss": self.train_loss}
         row |= {"valid_loss": _mean(valid, "loss"), "valid_acc": _mean(valid, "acc")}
+        row |= {f"valid_{name}": value for name, value in measured.items()}
         row["seconds"] = round(seconds, 1)
         self.rows.append(row)
         if self.main:
             with atomic_write(self.output_dir / CURVE, "w") as file:
-                writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+                columns = [*COLUMNS, *dict.fromkeys(k for r in self.rows for k in r)]
+                writer = csv.DictWriter(file, list(dict.fromkeys(columns)), lineterminator="\n")
                 writer.writeheader()
                 for one in self.rows:
                     writer.writerow({k: "" if math.isnan(v) else v for k, v in one.items()})
+            start = self.rows[0] if self.rows[0]["epoch"] == 0 and epoch else {}
+            if said := describe(measured, {k.removeprefix("valid_"): v for k, v in start.items()}):
+                said = f"{self.label}, epoch {epoch}: {said}"
+                logging.info(said)
+                if self.bar is not None:
+                    self.bar.write(said, file=sys.stdout)
 
 
 def _mean(reporter: SubReporter, key: str) -> float:
@@ -149,7 +159,7 @@ class AsyncSwitchTrainer(Trainer):
                 super().validate_one_epoch(
                     kwargs["model"], iterator, reporter, options, distributed
                 )
-            run.write(0, reporter)
+                run.write(0, reporter)
         iterations = getattr(kwargs["train_iter_factory"], "num_iters_per_epoch", None)
         total = options.max_epoch * iterations if iterations else None
         with (

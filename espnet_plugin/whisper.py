@@ -7,6 +7,7 @@ and weights are transformers'; only the order in which they are called is writte
 Shapes: B batch, L tokens, T encoder positions (frames / 2), D model width, H heads.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,10 @@ def length_mask(lengths: torch.Tensor, longest: int) -> torch.Tensor | None:
 
 
 def encode(
-    whisper: Any, features: torch.Tensor, frames: torch.Tensor
+    whisper: Any,
+    features: torch.Tensor,
+    frames: torch.Tensor,
+    layer_pass: Callable[..., torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Run the encoder; an utterance's output does not depend on its batch.
 
@@ -129,20 +133,24 @@ def encode(
         whisper: A transformers `WhisperModel`.
         features: `(B, mel, frames)` float, zero beyond each utterance's `frames`.
         frames: `(B,)` long, frames to be attended.
+        layer_pass: In place of `encoder_layer`, e.g. its compiled form.
 
     Returns:
         `(B, T, D)` float with T = ceil(frames / 2), and `(B,)` long lengths in T.
     """
     rows = max(1, SLICE // features.shape[-1])
     if features.device.type != "cpu" or torch.is_grad_enabled() or rows >= len(features):
-        return _encode(whisper, features, frames)
+        return _encode(whisper, features, frames, layer_pass)
     parts = zip(features.split(rows), frames.split(rows), strict=True)
-    encoded = [_encode(whisper, *part) for part in parts]
+    encoded = [_encode(whisper, *part, layer_pass) for part in parts]
     return torch.cat([memory for memory, _ in encoded]), torch.cat([n for _, n in encoded])
 
 
 def _encode(
-    whisper: Any, features: torch.Tensor, frames: torch.Tensor
+    whisper: Any,
+    features: torch.Tensor,
+    frames: torch.Tensor,
+    layer_pass: Callable[..., torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     encoder = whisper.encoder
     x = F.gelu(encoder.conv1(features))
@@ -154,10 +162,15 @@ def _encode(
     x = _drop(encoder, x)
     mask = length_mask(lengths, x.shape[1])
     for layer in encoder.layers:
-        y = layer.self_attn_layer_norm(x)
-        y = _attend(layer.self_attn, y, _keys_values(layer.self_attn, y), mask)
-        x = _feed_forward(layer, x + _drop(layer, y))
+        x = (layer_pass or encoder_layer)(layer, x, mask)
     return encoder.layer_norm(x), lengths
+
+
+def encoder_layer(layer: Any, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Run one encoder layer: `(B, T, D)` to the same; `mask` as `length_mask` returns it."""
+    y = layer.self_attn_layer_norm(x)
+    y = _attend(layer.self_attn, y, _keys_values(layer.self_attn, y), mask)
+    return _feed_forward(layer, x + _drop(layer, y))
 
 
 def start_cache(whisper: Any, memory: torch.Tensor, lengths: torch.Tensor) -> Cache:
@@ -172,6 +185,7 @@ def decode(
     memory: torch.Tensor | str,
     lengths: torch.Tensor | None = None,
     cache: Cache | None = None,
+    layer_pass: Callable[..., torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """Run the decoder over tokens.
 
@@ -185,6 +199,7 @@ def decode(
             documented approximation. Ignored with a cache, which holds the memory's projection.
         lengths: `(B,)` long, lengths of the memory; None if nothing is padded.
         cache: Extended in place.
+        layer_pass: In place of `decoder_layer`, e.g. its compiled form.
 
     Returns:
         States after the last layer norm, `(B, L, D)`; `logits` turns them into scores.
@@ -194,43 +209,66 @@ def decode(
     x = decoder.embed_tokens(tokens) * decoder.embed_scale
     x = x + decoder.embed_positions.weight[past : past + tokens.shape[1]]
     x = _drop(decoder, x)
-    memory_mask = None
     if cache is not None:
-        memory_mask = cache.memory_mask
-    elif not isinstance(memory, str) and lengths is not None:
-        memory_mask = length_mask(lengths, memory.shape[1])
+        x = _decode_cached(decoder, x, cache)
+    else:
+        if isinstance(memory, str) and memory not in MEMORIES:
+            raise ValueError(f"memory is {' or '.join(MEMORIES)} or a tensor, got '{memory}'")
+        mask = None
+        if not isinstance(memory, str) and lengths is not None:
+            mask = length_mask(lengths, memory.shape[1])
+        for layer in decoder.layers:
+            x = (layer_pass or decoder_layer)(layer, x, memory, mask)
+    return decoder.layer_norm(x)
+
+
+def decoder_layer(
+    layer: Any, x: torch.Tensor, memory: torch.Tensor | str, memory_mask: torch.Tensor | None
+) -> torch.Tensor:
+    """Run one decoder layer over whole sequences, as training does.
+
+    Args:
+        layer: A transformers `WhisperDecoderLayer`.
+        x: `(B, L, D)`.
+        memory: As in `decode`.
+        memory_mask: `(B, 1, 1, T)` bool, True where attended; None where nothing is padded.
+
+    Returns:
+        `(B, L, D)`.
+    """
+    y = layer.self_attn_layer_norm(x)
+    y = _attend(layer.self_attn, y, _keys_values(layer.self_attn, y), causal=True)
+    x = x + _drop(layer, y)
+    if not isinstance(memory, str):
+        x = x + _cross(layer, x, _keys_values(layer.encoder_attn, memory), memory_mask)
+    elif memory == "zero":
+        # k_proj has no bias: all keys of x = 0 are 0, attention is uniform, each value is
+        # v_proj's bias, and their mean is that bias whatever the query and the length.
+        attention = layer.encoder_attn
+        x = x + _drop(layer, attention.out_proj(attention.v_proj.bias))
+    return _feed_forward(layer, x)
+
+
+def _decode_cached(decoder: Any, x: torch.Tensor, cache: Cache) -> torch.Tensor:
+    past, length = cache.length, x.shape[1]
+    mask = None
+    if past and length > 1:
+        mask = torch.ones(length, past + length, dtype=torch.bool, device=x.device).tril(past)
     for index, layer in enumerate(decoder.layers):
         y = layer.self_attn_layer_norm(x)
-        own = _keys_values(layer.self_attn, y)
-        if cache is not None:
-            if past:
-                own = tuple(  # type: ignore[assignment]
-                    torch.cat((old, new), 2) for old, new in zip(cache.own[index], own, strict=True)
-                )
-                cache.own[index] = own
-            else:
-                cache.own.append(own)
-        mask = None
-        if past and y.shape[1] > 1:
-            length = y.shape[1]
-            mask = torch.ones(length, past + length, dtype=torch.bool, device=y.device).tril(past)
-        y = _attend(layer.self_attn, y, own, mask, causal=not past)
+        keys, values = _keys_values(layer.self_attn, y)
+        if past:
+            old_keys, old_values = cache.own[index]
+            keys, values = torch.cat((old_keys, keys), 2), torch.cat((old_values, values), 2)
+            cache.own[index] = keys, values
+        else:
+            cache.own.append((keys, values))
+        y = _attend(layer.self_attn, y, (keys, values), mask, causal=not past)
         x = x + _drop(layer, y)
-        if cache is not None:
-            x = x + _cross(layer, x, cache.cross[index], memory_mask)
-        elif not isinstance(memory, str):
-            x = x + _cross(layer, x, _keys_values(layer.encoder_attn, memory), memory_mask)
-        elif memory == "zero":
-            # k_proj has no bias: all keys of x = 0 are 0, attention is uniform, each value is
-            # v_proj's bias, and their mean is that bias whatever the query and the length.
-            attention = layer.encoder_attn
-            x = x + _drop(layer, attention.out_proj(attention.v_proj.bias))
-        elif memory != "skip":
-            raise ValueError(f"memory is {' or '.join(MEMORIES)} or a tensor, got '{memory}'")
+        x = x + _cross(layer, x, cache.cross[index], cache.memory_mask)
         x = _feed_forward(layer, x)
-    if cache is not None:
-        cache.length = past + tokens.shape[1]
-    return decoder.layer_norm(x)
+    cache.length = past + length
+    return x
 
 
 def _cross(
