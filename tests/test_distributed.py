@@ -14,8 +14,6 @@ from torch.nn.parallel import DistributedDataParallel
 from espnet_plugin import whisper as passes
 from espnet_plugin.freeze import FreezeSchedule
 from espnet_plugin.optim import build_optimizer
-from espnet_plugin.text_store import TextStore
-from tests.fixtures.pairs import write_text_store
 
 JOINS = [
     {"at": 0, "unit": "epoch", "groups": ["cross_attn"]},
@@ -100,43 +98,3 @@ def test_ranks_agree_and_equal_one_process(tiny_whisper: Path, tmp_path: Path) -
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-
-
-def test_ranks_share_the_lines_of_text(tiny_whisper: Path, tmp_path: Path) -> None:
-    from espnet_plugin.iterators import TextIterFactory
-    from espnet_plugin.prompt import PromptBuilder
-
-    store = TextStore(write_text_store(tmp_path / "store", tiny_whisper, 103))
-    builder = PromptBuilder(tiny_whisper)
-    ranks = [TextIterFactory(store, builder, 60, 3, None, True, rank, 2) for rank in (0, 1)]
-    per_pass = ranks[0].batches.per_pass
-    assert per_pass % 2, "the passes are not shared evenly"
-    steps = []
-    for epoch in (1, 2):
-        parts = [[b.tolist() for b in rank.lines_of_epoch(epoch)] for rank in ranks]
-        assert len(parts[0]) == len(parts[1]) == len(ranks[0].build_iter(epoch))
-        steps += [batch for step in zip(*parts, strict=True) for batch in step]
-    assert len(steps) == 2 * per_pass, "two epochs are two passes: none is left out"
-    for number in (0, 1):
-        lines = sum(steps[number * per_pass : (number + 1) * per_pass], [])
-        assert sorted(lines) == list(range(103)), "each line once, on one rank"
-
-
-def test_epochs_depend_on_seed_and_number_alone(tiny_whisper: Path, tmp_path: Path) -> None:
-    from espnet_plugin.iterators import TextIterFactory
-    from espnet_plugin.prompt import PromptBuilder
-
-    store = TextStore(write_text_store(tmp_path / "store", tiny_whisper, 60))
-    builder = PromptBuilder(tiny_whisper)
-
-    def epoch(number: int, fresh: TextIterFactory) -> list[list[int]]:
-        return [b.tolist() for b in fresh.lines_of_epoch(number)]
-
-    through = TextIterFactory(store, builder, 80, 1, 4)
-    whole = [epoch(n, through) for n in range(1, 8)]
-    for n in (7, 3, 5):  # as a resumed run would begin
-        assert epoch(n, TextIterFactory(store, builder, 80, 1, 4)) == whole[n - 1]
-    assert whole[0] != epoch(1, TextIterFactory(store, builder, 80, 2, 4))
-    batches = [b for e in whole for b in e]
-    first_pass = through.batches.per_pass
-    assert sorted(i for b in batches[:first_pass] for i in b) == list(range(60))
