@@ -1,12 +1,21 @@
 """Text files as a stream of picklable blocks, and blocks as records; constant memory.
 
-`expand` finds the files, `blocks` cuts them (in one process), `read` reads a block (in any process).
+`expand` finds the files, `blocks` cuts them (in one process), `read` reads a block (in any).
+
+| file | what is read |
+| --- | --- |
+| `.txt` | a text a line |
+| `.jsonl` | an object a line, with a text field, perhaps fields of language and source |
+| `.csv` `.tsv` | the columns of these names; the first line names the columns |
+| `.parquet` | the columns of these names |
+| `text` | Kaldi: `ID TEXT` a line, the languages from `utt2lang` beside it where there is one |
+
+All but parquet may be compressed (`.gz .zst .xz`).
 """
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
-
+from espnet_plugin.text.sources.cut import blocks, where
+from espnet_plugin.text.sources.formats import expand, fingerprint, format_of
+from espnet_plugin.text.sources.parse import read
 from espnet_plugin.text.sources.records import REASONS, Block, Records, SourceSettings
 
 __all__ = [
@@ -17,31 +26,7 @@ __all__ = [
     "blocks",
     "expand",
     "fingerprint",
+    "format_of",
     "read",
     "where",
 ]
-
-
-def expand(inputs: Sequence[str | Path]) -> list[Path]:
-    """Find the text files that files, folders (recursive) and globs name; sorted, unique."""
-    raise NotImplementedError
-
-
-def blocks(paths: Sequence[Path], settings: SourceSettings) -> Iterator[Block]:
-    """Cut files into blocks, in order."""
-    raise NotImplementedError
-
-
-def read(block: Block, settings: SourceSettings) -> Records:
-    """Read a block."""
-    raise NotImplementedError
-
-
-def where(block: Block, line: int) -> str:
-    """Name a line of a block as `file:line`, for messages."""
-    raise NotImplementedError
-
-
-def fingerprint(paths: Sequence[Path]) -> list[dict[str, Any]]:
-    """Give `name`, `bytes` and `sha256` of each file."""
-    raise NotImplementedError

@@ -27,7 +27,7 @@ REASONS = (
 
 @dataclass(frozen=True, slots=True)
 class SourceSettings:
-    """How files are read. All of it is picklable and hashable.
+    """How files are read; picklable.
 
     Attributes:
         field: The field (JSON, column) that holds the text.
@@ -38,6 +38,9 @@ class SourceSettings:
         strict: The first bad line (blank lines are not bad) is an error instead of being dropped.
         block_bytes: Size of a unit of work, in bytes of uncompressed text.
         max_line_bytes: Longer lines (records) are dropped.
+
+    Raises:
+        ValueError: A size below 1, an empty `field`.
     """
 
     field: str = "text"
@@ -46,6 +49,13 @@ class SourceSettings:
     strict: bool = False
     block_bytes: int = 4 << 20
     max_line_bytes: int = 1 << 20
+
+    def __post_init__(self) -> None:
+        for name in ("block_bytes", "max_line_bytes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; 1 byte or more is needed")
+        if not self.field:
+            raise ValueError("field is empty: name the field that holds the text")
 
 
 @dataclass(frozen=True, slots=True)
