@@ -1,0 +1,1 @@
+"""Unpaired text to token stores: cleaned, tagged, filtered, deduplicated, tokenised; resumably."""

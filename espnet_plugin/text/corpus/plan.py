@@ -1,0 +1,174 @@
+"""What a unit of work needs to know, and the tools that a process loads for it once."""
+
+import functools
+import json
+import threading
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import regex
+
+from espnet_plugin.checkpoint import sha256_file
+from espnet_plugin.cli import nearest
+from espnet_plugin.prompt import MAX_TOKENS, PromptBuilder
+from espnet_plugin.score.switching import INDEPENDENT, LANGUAGES
+from espnet_plugin.text.corpus.config import CorpusConfig
+from espnet_plugin.text.corpus.encoder import Encoder
+from espnet_plugin.text.near_duplicates import NearDuplicates
+from espnet_plugin.text.sources import SourceSettings
+
+VERSION = 1  # raised when the same plan makes other stores; an old store is then made again
+_loading = threading.Lock()  # a Dask worker may have several threads
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that decides what becomes of a block of text; picklable.
+
+    Attributes:
+        config: What is done to the text.
+        model: Model directory, for its tokenizer; absolute.
+        lang_tokens: Languages of the data and Whisper's codes, as pairs.
+        lang: Language of lines that do not carry one; None: from their tags.
+        work: Directory of unfinished work; absolute, seen by all workers.
+    """
+
+    config: CorpusConfig
+    model: str
+    lang_tokens: tuple[tuple[str, str], ...]
+    lang: str | None
+    work: str
+
+    @property
+    def langs(self) -> list[str]:
+        """Languages of the store; a line's code is an index into them."""
+        return [lang for lang, _ in self.lang_tokens]
+
+    @property
+    def sources(self) -> SourceSettings:
+        """How files are read."""
+        c = self.config
+        return SourceSettings(
+            field=c.field,
+            lang_field=c.lang_field,
+            source_field=c.source_field,
+            strict=c.strict,
+            block_bytes=c.block_bytes,
+            max_line_bytes=c.max_line_bytes,
+        )
+
+    @property
+    def near(self) -> NearDuplicates | None:
+        """How near-duplicates are found; None where they are kept."""
+        return NearDuplicates(self.config.near_threshold) if self.config.near_duplicates else None
+
+    def check(self) -> None:
+        """Check the choices against the tokenizer and each other, before any work.
+
+        Raises:
+            FileNotFoundError: If the model directory has no tokenizer.
+            ValueError: If a language, style, script or limit is not possible.
+        """
+        langs, c = self.langs, self.config
+        for lang in [*(c.languages or ()), *([self.lang] if self.lang else [])]:
+            _Builder(self.model, dict(self.lang_tokens)).lang_code(lang, "languages, --lang")
+        if len(langs) > 256:
+            raise ValueError(f"lang_tokens: {len(langs)} languages, the store holds up to 256")
+        letters_of(c.scripts)
+        room = self.tools.max_tokens
+        if c.max_tokens is not None and c.max_tokens > room:
+            raise ValueError(
+                f"max_tokens: {c.max_tokens}; beside prompt and end, {room} fit in {MAX_TOKENS}"
+            )
+
+    @property
+    def tools(self) -> "Tools":
+        """Tokenizer, cleaner and tagger, loaded once in each process."""
+        with _loading:
+            return _tools(self)
+
+    def made_from(self, inputs: list[dict[str, Any]], held_out: bool) -> dict[str, Any]:
+        """Return all that the stores depend on, as JSON has it.
+
+        Args:
+            inputs: Name, size and hash of each file.
+            held_out: Whether lines are held out for validation.
+        """
+        tools = self.tools
+        entries = {
+            "version": VERSION,
+            "inputs": inputs,
+            "config": asdict(self.config),
+            "lang_tokens": dict(self.lang_tokens),
+            "lang": self.lang,
+            "held_out": held_out,
+            "tokenizer": tools.tokenizer_sha256,
+            "tagger": tools.tagger.fingerprint if tools.tagger else None,
+            "near_duplicates": self.near.fingerprint if self.near else None,
+        }
+        return json.loads(json.dumps(entries))
+
+
+class _Builder(PromptBuilder):
+    """A builder that reads the vocabulary without transformers, whose import takes 5 s, 0.5 GB."""
+
+    @cached_property
+    def _vocab(self) -> dict[str, int]:
+        from tokenizers import Tokenizer
+
+        path = Path(self.model_dir) / "tokenizer.json"
+        return Tokenizer.from_file(str(path)).get_vocab(with_added_tokens=True)
+
+
+class Tools:
+    """What a process loads once to work on blocks."""
+
+    def __init__(self, plan: Plan) -> None:
+        """Load tokenizer, cleaner and tagger.
+
+        Raises:
+            FileNotFoundError: If the model directory has no tokenizer.
+            ValueError: If one of them does not know what the configuration names.
+        """
+        from espnet_plugin.text.clean import DEFAULT, Cleaner
+        from espnet_plugin.text.tags import Tagger
+
+        config = plan.config
+        self.encoder = Encoder(plan.model)
+        self.builder = _Builder(plan.model, dict(plan.lang_tokens), config.text_style)
+        self.max_tokens = MAX_TOKENS - len(self.builder.prompt(plan.langs[0])) - 1  # and the end
+        self.tokenizer_sha256 = sha256_file(Path(plan.model) / "tokenizer.json")
+        self.tagger = Tagger.load(config.pair) if config.pair else None
+        steps = DEFAULT if config.clean is None else config.clean
+        languages = {"languages": self.tagger.languages} if self.tagger else {}
+        self.cleaner = Cleaner(steps, **languages)
+        self.tags = self.tagger.tags if self.tagger else (*LANGUAGES, *INDEPENDENT)
+        self.letters = letters_of(config.scripts)
+
+
+@functools.lru_cache(maxsize=1)
+def _tools(plan: Plan) -> Tools:
+    return Tools(plan)
+
+
+def letters_of(scripts: tuple[str, ...]) -> "regex.Pattern[str] | None":
+    """Return a pattern of the letters of some scripts, or None for those of any.
+
+    Raises:
+        ValueError: If a script has no such name.
+    """
+    if not scripts:
+        return None
+    for script in scripts:
+        try:
+            regex.compile(rf"\p{{Script={script}}}")
+        except regex.error:
+            common = ("Latin", "Han", "Tamil", "Arabic", "Devanagari", "Cyrillic", "Hiragana")
+            raise ValueError(
+                f"scripts: Unicode has no script '{script}'{nearest(script, common)}; there are "
+                f"{', '.join(common)}, ..."
+            ) from None
+    inside = "".join(rf"\p{{Script={script}}}" for script in scripts)
+    return regex.compile(rf"[[{inside}]&&\p{{L}}]", regex.V1)
