@@ -197,6 +197,12 @@ class TextStats:
         """Return a histogram: `cmi`, `switches`, `spans` or `lengths` (bins: see the counters)."""
         return self._counts[name].copy()
 
+    def directions(self) -> dict[str, int]:
+        """Count the switch points by direction, `"ms en"` from Malay to English."""
+        names = [f"{a} {b}" for a in self.languages for b in self.languages]
+        counts = zip(names, self._counts["switch_pairs"].tolist(), strict=True)
+        return {name: count for name, count in counts if count}
+
     @property
     def lines(self) -> int:
         """Lines counted."""
