@@ -86,7 +86,10 @@ def watch(command: Sequence[str], interval: float = INTERVAL) -> Usage:
 
     Raises:
         FileNotFoundError: There is no such program.
+        ModuleNotFoundError: psutil, which measures, is not installed (extra `demo`).
     """
+    import psutil  # noqa: F401  # missing, it has to stop this before hours of work, not after
+
     start = time.monotonic()
     child = subprocess.Popen(list(command))
     peak = 0

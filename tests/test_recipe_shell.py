@@ -283,6 +283,14 @@ def test_demo_passes_the_user_s_options_last(recipe: Recipe) -> None:
     assert (recipe.asr1 / "exp/.demo").exists()
 
 
+@pytest.mark.parametrize("apart", [True, False])
+def test_demo_measures_with_the_python_that_is_asked_for(recipe: Recipe, apart: bool) -> None:
+    other = (recipe.root / ".venv/bin/python").rename(recipe.root / "other")
+    result = recipe.run("run_demo.sh", *(["--python", other] if apart else [f"--python={other}"]))
+    assert result.returncode == 2, result.stderr
+    assert recipe.calls()[0][0] == "watch"
+
+
 @pytest.mark.parametrize(
     ("variables", "message"),
     [

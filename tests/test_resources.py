@@ -56,3 +56,13 @@ def test_termination_reaches_the_command(tmp_path: Path) -> None:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGTERM)
     assert process.wait(timeout=30) == 128 + signal.SIGTERM
+
+
+def test_a_missing_psutil_is_said_before_the_command_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It measured nothing once, and reported 0.00 GB as within the limit."""
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    with pytest.raises(ModuleNotFoundError):
+        resources.watch(["touch", str(tmp_path / "ran")])
+    assert not (tmp_path / "ran").exists()

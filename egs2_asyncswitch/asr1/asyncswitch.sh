@@ -60,6 +60,7 @@ merge_ratios="0.2 0.4 0.6 0.8" # share of the adapted model; adapt_full and dire
 systems=                      # systems to decode and score; empty: all that the stages before make
 decode_tag=greedy             # name of this decoding
 decode_batch=32               # utterances decoded together
+decode_workers=               # processes that decode: a GPU each, or a share of the processors; empty: NGPU, at least 1
 decode_override=              # SYSTEM:OPTION=VALUE ...: decode one system otherwise, e.g. whisper_base:tail=8
 keep_checkpoints=true         # false: once a system is finished, delete its checkpoints (the model itself stays)
 require=false                 # true: stage 13 fails unless the demo's required results are there
@@ -287,6 +288,7 @@ if begin 12 "decode $decoded_sets"; then
     need_sets 3 "$dumpdir/raw" "$decoded_sets"
     job decode decode --expdir "$expdir" --systems "$systems" --sets "$decoded_sets" --dumpdir "$dumpdir/raw" \
         --tag "$decode_tag" --batch_size "$decode_batch" --pad "$pad_decode" --lang_tokens "$lang_tokens" \
+        --workers "${decode_workers:-$((ngpu > 1 ? ngpu : 1))}" \
         --override "$decode_override"
 fi
 

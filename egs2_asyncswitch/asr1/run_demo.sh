@@ -10,18 +10,18 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 case " $* " in *" --help "* | *" -h "*) ./asyncswitch.sh --help; exit 0 ;; esac
+expdir=exp python='' previous=''  # what this script needs of asyncswitch.sh's options
+for argument in "$@"; do
+    case $previous in --expdir) expdir=$argument ;; --python) python=$argument ;; esac
+    case $argument in --expdir=*) expdir=${argument#*=} ;; --python=*) python=${argument#*=} ;; esac
+    previous=$argument
+done
 . ./path.sh
 for program in espeak-ng sclite; do
     if ! command -v $program >/dev/null; then
         echo "run_demo.sh: error: $program is missing; make env installs it, or says how" >&2
         exit 2
     fi
-done
-expdir=exp previous=
-for argument in "$@"; do
-    if [ "$previous" = --expdir ]; then expdir=$argument; fi
-    case $argument in --expdir=*) expdir=${argument#*=} ;; esac
-    previous=$argument
 done
 mkdir -p exp
 touch exp/.demo  # make clean may remove what a demo made
@@ -44,6 +44,7 @@ touch exp/.demo  # make clean may remove what a demo made
     --pad_train batch \
     --pad_decode batch \
     --decode_batch 64 \
+    --decode_workers 2 \
     --decode_override whisper_base:tail=4 \
     --keep_checkpoints false \
     --acoustic_config conf/demo/train_acoustic.yaml \

@@ -87,6 +87,7 @@ def decode_parser(description: str | None) -> argparse.ArgumentParser:
     add("--batch_size", type=int, default=32, help="utterances (or beams) decoded together")
     add("--batch_seconds", type=float, default=480.0, help="audio decoded together, with padding")
     add("--device", default=None, help="cpu, cuda, cuda:1, ...; default: a GPU where there is one")
+    add("--workers", type=int, default=1, help="processes: a GPU each, or a share of the cores")
     text = "SYSTEM:OPTION=VALUE ...: decode one system otherwise, e.g. whisper_base:pad=30s"
     add("--override", type=words, default=[], help=text)
     add("--force", action="store_true", help="decode what is decoded already")
@@ -96,8 +97,8 @@ def decode_parser(description: str | None) -> argparse.ArgumentParser:
 
 def options_of(
     systems: Sequence[str], options: Options, overrides: Sequence[str]
-) -> dict[Options, list[str]]:
-    """Group systems by how they are decoded.
+) -> dict[str, Options]:
+    """Say how each system is decoded.
 
     Args:
         systems: Names.
@@ -105,7 +106,7 @@ def options_of(
         overrides: `SYSTEM:OPTION=VALUE`, for one system.
 
     Returns:
-        Names by options, in order.
+        Options by name, in order.
 
     Raises:
         ValueError: If an override is malformed, or names an unknown system, option or value.
@@ -129,21 +130,17 @@ def options_of(
             chosen[system] = replace(chosen[system], **{name: kind(value)})
         except (ValueError, argparse.ArgumentTypeError) as error:
             raise ValueError(f"override '{entry}': {error}") from None
-    groups: dict[Options, list[str]] = {}
-    for system, its in chosen.items():
-        groups.setdefault(its, []).append(system)
-    return groups
+    return chosen
 
 
 def run_decode(args: argparse.Namespace) -> None:
     """Decode as the parsed options say."""
     given = vars(args)
     common = Options(**{option.name: given.pop(option.name) for option in fields(Options)})
-    groups = options_of(given.pop("systems"), common, given.pop("override"))
+    options = options_of(given["systems"], common, given.pop("override"))
     import torch
 
     from espnet_plugin.decode.runner import decode_sets
 
     device = given.pop("device") or ("cuda" if torch.cuda.is_available() else "cpu")
-    for options, systems in groups.items():
-        decode_sets(systems=systems, options=options, device=device, **given)
+    decode_sets(options=options, device=device, **given)

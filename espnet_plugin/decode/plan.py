@@ -79,6 +79,7 @@ class Job:
         system: The model.
         set_name: The set.
         output: `exp/<system>/decode_<tag>/<set>`.
+        options: How it is decoded.
         key: What the result depends on; a result with another key is not reused.
         utterances: All of the set.
         texts: Hypotheses so far.
@@ -89,6 +90,7 @@ class Job:
     system: System
     set_name: str
     output: Path
+    options: Options
     key: dict[str, Any]
     utterances: list[Utterance]
     texts: dict[str, str] = field(default_factory=dict)
@@ -181,6 +183,7 @@ def jobs_of(
             system,
             name,
             system.path / f"decode_{tag}" / name,
+            options,
             {"model_hash": system.model, "data_hash": data[name], "options": asdict(options)},
             utterances,
         )

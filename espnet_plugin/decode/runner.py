@@ -1,4 +1,4 @@
-"""Recipe stage 12: all systems on all sets in one process.
+"""Recipe stage 12: all systems on all sets, in one process or several.
 
 Features are computed once for all systems, and the encoder's output once for all systems whose
 encoders are bit-identical (text-only training and alignment leave it alone). Results do not depend
@@ -7,12 +7,12 @@ on batches, so an interrupted run goes on where it was.
 
 import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import torch
 
@@ -21,6 +21,7 @@ from espnet_plugin.decode.audio import Utterance, batches, load_set, padded_seco
 from espnet_plugin.decode.options import Options
 from espnet_plugin.decode.plan import Job, System, jobs_of
 from espnet_plugin.decode.recognizer import Recognizer
+from espnet_plugin.decode.workers import Bar, Worker, devices_of, spread
 from espnet_plugin.prompt import parse_lang_tokens
 
 CHUNK_SECONDS = 3600.0  # padded audio whose features and encoder outputs are held: 0.5 GB for base
@@ -50,30 +51,32 @@ def decode_sets(
     systems: Sequence[str],
     sets: Sequence[str],
     dumpdir: str | Path,
-    options: Options,
+    options: Options | Mapping[str, Options],
     *,
     tag: str = "greedy",
     batch_size: int = 32,
     batch_seconds: float = 480.0,
     device: str = "cpu",
+    workers: int = 1,
     force: bool = False,
 ) -> list[Job]:
     """Decode every system on every set.
 
     Writes `expdir/<system>/decode_<tag>/<set>/text` and `decode.json` beside it. `seconds` there
     (and so `rtfx`) is the time of features, encoder and search; where an encoder's output served
-    several systems, each is charged its full time.
+    several systems, each is charged its full time, and processes share the time that passes.
 
     Args:
         expdir: Where the systems are.
         systems: Names of model directories there.
         sets: Names of sets in `dumpdir`.
         dumpdir: Formatted sets (recipe stage 3).
-        options: How to decode.
+        options: How to decode: all systems, or each by its name.
         tag: Names the results.
         batch_size: At most so many utterances in a batch (in beam search: hypotheses).
         batch_seconds: At most so much audio with its padding.
         device: `cpu`, `cuda`, ...
+        workers: Processes: each takes a GPU, or its share of the processors.
         force: Decode what is decoded already.
 
     Returns:
@@ -83,10 +86,15 @@ def decode_sets(
         FileNotFoundError: If a system or a set is missing; says which recipe stage makes it.
         ValueError: If a set or model is malformed, an utterance too long or a language unknown.
     """
+    names = list(dict.fromkeys(systems))
+    if isinstance(options, Options):
+        options = dict.fromkeys(names, options)
     data = {name: load_set(dumpdir, name) for name in dict.fromkeys(sets)}
-    check_languages(data, options)
-    found = [System.of(expdir, name) for name in dict.fromkeys(systems)]
-    jobs = jobs_of(found, data, tag, options)
+    devices = devices_of(device, workers)
+    for its in set(options.values()):
+        check_languages(data, its)
+    found = [System.of(expdir, name) for name in names]
+    jobs = [job for system in found for job in jobs_of([system], data, tag, options[system.name])]
     states = {id(job): job.state() for job in jobs}
     for job in jobs:
         if states[id(job)] == "done" and not force:
@@ -98,23 +106,41 @@ def decode_sets(
         job.resume()
     if not pending:
         return []
-    size = max(1, batch_size // options.beam_size)
-    needed = dict.fromkeys(job.set_name for job in pending)
-    cut = [
-        b
-        for name in needed
-        for b in batches(data[name], size, batch_seconds, options.pad, options.tail)
-    ]
+    run = partial(_decode_jobs, data, tag, batch_size, batch_seconds, workers)
     total = sum(len(job.utterances) for job in pending)
-    done = sum(len(job.texts) for job in pending)
-    with progress(total, "decoding", "utt", initial=done) as bar:
-        runner = _Runner(options, device, batch_size, tag, bar)
-        for job in pending:
+    with progress(total, "decoding", "utt", initial=sum(len(j.texts) for j in pending)) as bar:
+        if workers == 1:
+            run(pending, device, bar)
+            return pending
+        threads = max(1, torch.get_num_threads() // workers)
+        return spread(pending, Worker(run, devices, threads), bar)
+
+
+def _decode_jobs(
+    data: dict[str, list[Utterance]],
+    tag: str,
+    batch_size: int,
+    batch_seconds: float,
+    workers: int,
+    jobs: list[Job],
+    device: str,
+    bar: Bar,
+) -> None:
+    """Complete jobs in this process."""
+    for options in dict.fromkeys(job.options for job in jobs):
+        mine = [job for job in jobs if job.options == options]
+        size = max(1, batch_size // options.beam_size)
+        cut = [
+            b
+            for name in dict.fromkeys(job.set_name for job in mine)
+            for b in batches(data[name], size, batch_seconds, options.pad, options.tail)
+        ]
+        runner = _Runner(options, device, batch_size, tag, workers, bar)
+        for job in mine:
             if job.complete:  # killed between the last batch and the final files
                 runner.finish(job)
         for chunk in chunks([Batch(b) for b in cut], options):
-            runner.run(chunk, pending)
-    return pending
+            runner.run(chunk, mine)
 
 
 def check_languages(sets: dict[str, list[Utterance]], options: Options) -> None:
@@ -152,9 +178,11 @@ def chunks(found: Iterable[Batch], options: Options) -> list[list[Batch]]:
 class _Runner:
     """Holds one model in memory and brings each system's weights into it."""
 
-    def __init__(self, options: Options, device: str, batch_size: int, tag: str, bar: Any) -> None:
+    def __init__(
+        self, options: Options, device: str, batch_size: int, tag: str, workers: int, bar: Bar
+    ) -> None:
         self.options, self.device, self.tag = options, torch.device(device), tag
-        self.batch_size, self.bar = batch_size, bar
+        self.batch_size, self.workers, self.bar = batch_size, workers, bar
         self.recognizer: Recognizer | None = None
         self.kind = ""
 
@@ -199,7 +227,9 @@ class _Runner:
         new = [(u.utt, h) for u, h in zip(batch.utterances, hyps, strict=True)]
         new = [(utt, h) for utt, h in new if utt not in job.texts]
         texts = {utt: recognizer.text(h) for utt, h in new}
-        job.add(texts, [utt for utt, h in new if h.limited], spent * len(new) / len(hyps))
+        # processes that run side by side share the time that passes
+        spent *= len(new) / len(hyps) / self.workers
+        job.add(texts, [utt for utt, h in new if h.limited], spent)
         self.bar.set_postfix_str(f"{job.system.name} {job.set_name}", refresh=False)
         self.bar.update(len(new))
         if job.complete:
@@ -226,6 +256,7 @@ class _Runner:
         about = {
             "tag": self.tag,
             "batch_size": self.batch_size,
+            "workers": self.workers,
             "device": torch.cuda.get_device_name(self.device) if cuda else platform.machine(),
             "threads": torch.get_num_threads(),
             "processors": os.cpu_count(),

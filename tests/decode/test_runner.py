@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from espnet_plugin.checkpoint import load_state, read_json, save_model_dir
 from espnet_plugin.decode import runner
 from espnet_plugin.decode.audio import batches, load_set
 from espnet_plugin.decode.options import Options, options_of
-from espnet_plugin.decode.plan import PARTIAL, System
+from espnet_plugin.decode.plan import PARTIAL, System, jobs_of
 from espnet_plugin.decode.recognizer import Recognizer
 from espnet_plugin.decode.runner import decode_sets
+from espnet_plugin.decode.workers import parts
 
 from .conftest import noise
 
@@ -173,6 +175,46 @@ def test_result_does_not_depend_on_chunks_and_batches(expdir, dump, monkeypatch)
             assert texts(expdir, system, name, "one") == texts(expdir, system, name, "two")
 
 
+def test_processes_decode_what_one_process_does(expdir, dump, capsys):
+    options = {
+        "init": OPTIONS,
+        "text": OPTIONS,
+        "full": replace(OPTIONS, max_tokens_per_second=5.0),
+    }
+    given = (expdir, ["init", "text", "full"], ["a", "b"], dump, options)
+    decode_sets(*given, tag="one", batch_size=2)
+    jobs = decode_sets(*given, tag="two", batch_size=2, workers=2)
+    assert len(jobs) == 6 and all(job.complete for job in jobs)
+    for system in ("init", "text", "full"):
+        for name in ("a", "b"):
+            assert texts(expdir, system, name, "one") == texts(expdir, system, name, "two")
+            info = read_json(expdir / system / "decode_two" / name / "decode.json")
+            assert info["workers"] == 2 and info["threads"] == max(1, torch.get_num_threads() // 2)
+    assert "init/decode_two/a" in capsys.readouterr().out  # a worker's words reach the bar
+    with pytest.raises(ValueError, match="take a GPU each"):
+        decode_sets(*given, tag="three", device="cuda:0", workers=2)
+
+
+@pytest.mark.slow
+def test_an_error_in_a_process_ends_the_run(expdir, dump, tmp_path):
+    raw = shutil.copytree(dump, tmp_path / "raw")
+    (raw / "b/wav.scp").write_text((raw / "b/wav.scp").read_text().replace(".wav", ".no"))
+    with pytest.raises(ValueError, match="utterance t-[12].*no such file"):
+        decode_sets(expdir, ["init", "full"], ["a", "b"], raw, OPTIONS, workers=2)
+
+
+def test_what_a_process_takes_at_a_time(expdir, dump):
+    data = {name: load_set(dump, name) for name in ("a", "b")}
+    systems = [System.of(expdir, name) for name in ("full", "init", "text")]
+    jobs = jobs_of(systems, data, "t", OPTIONS)
+    found = [[(j.system.name, j.set_name) for j in part] for part in parts(jobs, 1)]
+    assert found == [  # those that share an encoder first, as most work; the last one cut by set
+        [("init", "a"), ("init", "b"), ("text", "a"), ("text", "b")],
+        [("full", "a")],
+        [("full", "b")],
+    ]
+
+
 def test_models_of_different_sizes(expdir, dump, tiny_whisper_v3):
     shutil.copytree(tiny_whisper_v3, expdir / "v3")
     decode_sets(expdir, ["init", "v3"], ["b"], dump, OPTIONS)
@@ -325,15 +367,13 @@ def test_tail_is_silence_that_is_heard(lively, waves):
 
 def test_overrides():
     plain = Options()
-    groups = options_of(
-        ["base", "init", "full"], plain, ["base:pad=30s", "base:suppress=whisper", "full:tail=4"]
-    )
-    assert groups == {
-        Options(pad="30s", suppress="whisper"): ["base"],
-        plain: ["init"],
-        Options(tail=4.0): ["full"],
+    overrides = ["base:pad=30s", "base:suppress=whisper", "full:tail=4"]
+    assert options_of(["base", "init", "full"], plain, overrides) == {
+        "base": Options(pad="30s", suppress="whisper"),
+        "init": plain,
+        "full": Options(tail=4.0),
     }
-    assert options_of(["a"], plain, ["a:timestamps=true"]) == {Options(timestamps=True): ["a"]}
+    assert options_of(["a"], plain, ["a:timestamps=true"]) == {"a": Options(timestamps=True)}
 
 
 @pytest.mark.parametrize(
