@@ -155,7 +155,9 @@ class AsyncSwitchTask(ASRTask):
         if with_text:
             args.iterator_type = "task"
             for path in (args.train_text, args.valid_text):
-                TextStore(path).check(builder)
+                store = TextStore(path)
+                store.check(builder)
+                store.verify()  # seconds at 38 M lines: better now than a wrong token in hours
         else:
             args.iterator_type = "sequence"
             for kind, path in (("train", args.train_data), ("valid", args.valid_data)):

@@ -186,3 +186,16 @@ def test_mapped_pages_are_given_back(
         assert (held > 500) == (limit > 0), f"{held} kB of {30_000 * 20 // 1000}"
         del factory
         gc.collect()
+
+
+def test_training_refuses_an_altered_store(tmp_path: Path, tiny_whisper: Path) -> None:
+    from espnet_plugin.task import AsyncSwitchTask
+
+    whole, bad = (write(tmp_path / name, tiny_whisper, 30) for name in ("whole", "bad"))
+    shard = bad / "shard-00001.bin"
+    shard.write_bytes(shard.read_bytes()[:-1] + b"\7")
+    cmd = ["--adaptation_stage", "adapt_text", "--init_dir", str(tiny_whisper)]
+    cmd += ["--train_text", str(bad), "--valid_text", str(whole)]
+    with pytest.raises(ValueError, match="bad/shard-00001.bin: the checksum differs"):
+        AsyncSwitchTask.main(cmd=[*cmd, "--output_dir", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
