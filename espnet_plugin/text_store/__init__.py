@@ -5,17 +5,14 @@ stand in which batch of a pass over it. Nothing here imports torch.
 """
 
 from espnet_plugin.text_store.batches import TextBatches
-from espnet_plugin.text_store.lines import Line, write_store
 from espnet_plugin.text_store.shards import SHARD_LINES, shard_is_finished, write_shard
 from espnet_plugin.text_store.store import TextStore, finish_store
 
 __all__ = [
     "SHARD_LINES",
-    "Line",
     "TextBatches",
     "TextStore",
     "finish_store",
     "shard_is_finished",
     "write_shard",
-    "write_store",
 ]

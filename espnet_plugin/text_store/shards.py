@@ -35,7 +35,6 @@ def write_shard(
     tokens: np.ndarray,
     lengths: np.ndarray,
     langs: np.ndarray,
-    facts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write `shard-INDEX.bin`, atomically; the same input gives the same bytes.
 
@@ -45,8 +44,6 @@ def write_shard(
         tokens: `(tokens,)` ids below 65 536, the lines' tokens end to end.
         lengths: `(lines,)` tokens of each line, at least 1.
         langs: `(lines,)` language of each line: an index into the store's languages.
-        facts: What an earlier run returned for this shard: if the file is there unaltered, it is
-            kept and nothing is written.
 
     Returns:
         The shard's facts for `finish_store`: `name`, `lines`, `tokens`, `longest` (tokens),
@@ -56,8 +53,6 @@ def write_shard(
         ValueError: If the arrays do not fit together.
         OSError: If the file cannot be written (a full disk); finished shards stay.
     """
-    if facts is not None and shard_is_finished(directory, facts):
-        return dict(facts)
     path = Path(directory) / f"shard-{index:05d}.bin"
     lengths = np.asarray(lengths).astype(np.int64)
     _check(path, tokens, lengths, langs)
