@@ -154,33 +154,40 @@ def first_occurrences(
         ValueError: `keep` has other blocks than the hashes.
     """
     blocks = list(hashes)
-    masks = start_masks(blocks, keep)
+    flat, masks = start_masks(blocks, keep)
     for members, order, starts in buckets(blocks, masks):
-        first = np.minimum.reduceat(order, starts)
-        again = np.ones(len(members), bool)
-        again[first] = False
-        drop_lines(masks, members[again])
+        flat[members] = False
+        flat[members[np.minimum.reduceat(order, starts)]] = True
     return masks
 
 
 def start_masks(
     blocks: Sequence[np.ndarray], keep: Sequence[np.ndarray] | None
-) -> list[np.ndarray]:
+) -> tuple[np.ndarray, list[np.ndarray]]:
     """Copy the masks of the lines that count, or make them.
+
+    Args:
+        blocks: `(lines,)` each.
+        keep: `(lines,)` bool each; None for all lines.
+
+    Returns:
+        `(all lines,)` bool, and views of it, a block `(lines,)` each.
 
     Raises:
         ValueError: `keep` has other blocks than the lines.
     """
     sizes = [len(block) for block in blocks]
-    if keep is None:
-        return [np.ones(size, bool) for size in sizes]
-    found = [len(mask) for mask in keep]
+    found = sizes if keep is None else [len(mask) for mask in keep]
     if found != sizes:
         raise ValueError(
             f"the masks cover {sum(found)} lines in {len(found)} blocks, the corpus has "
             f"{sum(sizes)} in {len(sizes)}"
         )
-    return [np.array(mask, bool) for mask in keep]
+    flat = np.ones(sum(sizes), bool)
+    masks = np.split(flat, np.cumsum(sizes)[:-1]) if sizes else []
+    for mask, given in zip(masks, keep or [], strict=False):
+        mask[:] = given
+    return flat, masks
 
 
 def buckets(
@@ -207,21 +214,14 @@ def buckets(
             values.append(block[lines])
             members.append(lines + offset)
             offset += len(block)
-        if total == 0 or sum(len(lines) for lines in members) == 0:
+        if not any(map(len, members)):
             continue
         flat = np.concatenate(values)
+        del values
         order = np.argsort(flat)
         flat = flat[order]
         starts = np.flatnonzero(np.concatenate([[True], flat[1:] != flat[:-1]]))
         yield np.concatenate(members), order, starts
-
-
-def drop_lines(masks: Sequence[np.ndarray], lines: np.ndarray) -> None:
-    """Set masks to False at ascending line numbers of the corpus."""
-    ends = np.cumsum([len(mask) for mask in masks])
-    cuts = np.searchsorted(lines, np.concatenate([[0], ends]))
-    for mask, low, high, end in zip(masks, cuts[:-1], cuts[1:], ends, strict=True):
-        mask[lines[low:high] - (end - len(mask))] = False
 
 
 def cap_per_source(
@@ -253,8 +253,9 @@ def cap_per_source(
     """
     if cap < 1:
         raise ValueError(f"cap per source is {cap}; allowed is 1 or more")
-    masks = start_masks(hashes, keep)
-    start_masks(hashes, [np.empty(len(block), bool) for block in sources])  # the same blocks
+    _, masks = start_masks(hashes, keep)
+    if [len(block) for block in sources] != [len(block) for block in hashes]:
+        raise ValueError("the sources have other blocks than the hashes")
     large = _sources_above(sources, masks, cap)
     if not len(large):
         return masks

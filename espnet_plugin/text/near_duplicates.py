@@ -24,13 +24,15 @@ from itertools import chain
 
 import numpy as np
 
-from espnet_plugin.text.dedup import buckets, drop_lines, mix, normal_forms, start_masks
+from espnet_plugin.text.dedup import buckets, mix, normal_forms, start_masks
 
 # Raised whenever signatures change. rensa's own version is part of `NearDuplicates.fingerprint`.
 NEAR_VERSION = "1"
 
 SEED = 1
 RECALL = 0.9  # chance that a pair as similar as the threshold becomes a candidate, at least
+_LINES = 8192  # lines whose signatures are computed together
+_PAIRS = 1 << 18  # pairs whose signatures are compared together
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -105,16 +107,16 @@ class NearDuplicates:
         Raises:
             ValueError: rensa is not installed.
         """
-        shape = (len(texts), self.bands, self.rows)
-        if not texts:
-            return np.empty((self.bands, 0, self.rows), np.uint16)
-        grams, offsets = self._grams(texts)
-        matrix = _rensa().RMinHash.digest_matrix_from_flat_token_hashes(
-            grams, offsets, self.bands * self.rows, SEED
-        )
-        count = len(texts) * self.bands * self.rows
-        flat = np.fromiter(chain.from_iterable(matrix.to_rows()), np.uint32, count)
-        return np.ascontiguousarray(flat.astype(np.uint16).reshape(shape).transpose(1, 0, 2))
+        matrix = _rensa().RMinHash.digest_matrix_from_flat_token_hashes
+        found = np.empty((self.bands, len(texts), self.rows), np.uint16)
+        values = self.bands * self.rows
+        for low in range(0, len(texts), _LINES):  # a value is an object of Python's on the way
+            part = texts[low : low + _LINES]
+            rows = matrix(*self._grams(part), values, SEED).to_rows()
+            flat = np.fromiter(chain.from_iterable(rows), np.uint32, len(part) * values)
+            bands = flat.astype(np.uint16).reshape(len(part), self.bands, self.rows)
+            found[:, low : low + _LINES] = bands.transpose(1, 0, 2)
+        return found
 
     def _grams(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Hash the n-grams of lines: all in a row, and where each line's begin (and end)."""
@@ -150,20 +152,19 @@ class NearDuplicates:
             ValueError: signatures of another shape, or `keep` has other blocks.
         """
         sizes = [self._lines(signatures[index]) for index in range(len(signatures))]
-        counts = start_masks([np.empty(size, bool) for size in sizes], keep)
-        masks = [mask.copy() for mask in counts]
+        _, counts = start_masks([np.empty(size, bool) for size in sizes], keep)
+        left, masks = start_masks(counts, counts)
         for band in range(self.bands):
             keys = [self._band_keys(signatures[index], band) for index in range(len(sizes))]
             for members, order, starts in buckets(keys, counts):
                 late, early = _pairs(members, order, starts)
-                near = np.zeros(len(late), bool)
-                for low in range(0, len(late), 1 << 18):
-                    part = slice(low, low + (1 << 18))
+                undecided = left[late]  # not dropped by an earlier band
+                late, early = late[undecided], early[undecided]
+                for low in range(0, len(late), _PAIRS):
+                    part = slice(low, low + _PAIRS)
                     a = _gather(signatures, sizes, late[part])
                     b = _gather(signatures, sizes, early[part])
-                    agree = (a == b).mean(axis=1)
-                    near[part] = agree >= self.threshold
-                drop_lines(masks, np.unique(late[near]))
+                    left[late[part][(a == b).mean(axis=1) >= self.threshold]] = False
         return masks
 
     def _lines(self, block: np.ndarray) -> int:
