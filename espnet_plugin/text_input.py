@@ -1,67 +1,15 @@
-"""Reading unpaired text, and the commands of `espnet_plugin.bin.text_corpus`."""
+"""The commands of `espnet_plugin.bin.text_corpus`: text to a token store, and what one holds."""
 
-import json
+import importlib.util
 import random
-import shutil
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from espnet_plugin.checkpoint import read_json, sha256_file
+from espnet_plugin.checkpoint import read_json
 from espnet_plugin.prompt import PromptBuilder, parse_lang_tokens
-from espnet_plugin.text_store import Line, TextStore, write_store
-
-
-def read_lines(path: str | Path, lang: str | None = None) -> Iterator[Line]:
-    """Read lines of text with their languages, streaming.
-
-    Args:
-        path: `.jsonl` with `text` and `lang` on each line; `.txt`, a line each; or a Kaldi
-            directory with `text` and `utt2lang`.
-        lang: Language of lines that do not carry one.
-
-    Raises:
-        FileNotFoundError: If the file is missing.
-        ValueError: Naming file and line: not UTF-8, not JSON, a missing field or language.
-    """
-    path = Path(path)
-    if path.is_dir():
-        from espnet_plugin.data import read_table  # strict about order, ids and encoding
-
-        langs = read_table(path / "utt2lang")
-        for utt, text in read_table(path / "text").items():
-            yield Line(text, langs[utt], f"{path}/text: {utt}")
-        return
-    if path.suffix not in (".jsonl", ".txt"):
-        raise ValueError(f"{path}: text is read from .jsonl, .txt and Kaldi directories")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: recipe stages 1 and 2 make the text")
-    with open(path, "rb") as file:
-        for number, raw in enumerate(file, 1):
-            where = f"{path}:{number}"
-            try:
-                text = raw.decode("utf-8").strip()
-            except UnicodeDecodeError as error:
-                raise ValueError(f"{where}: not UTF-8 at byte {error.start} of the line") from error
-            if not text:
-                continue
-            found = lang
-            if path.suffix == ".jsonl":
-                text, found = _json_line(text, lang, where)
-            if found is None:
-                raise ValueError(f"{where}: no language: give --lang")
-            yield Line(text, found, where)
-
-
-def _json_line(raw: str, lang: str | None, where: str) -> tuple[str, str | None]:
-    try:
-        entry = json.loads(raw)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: not JSON ({error.msg} at column {error.colno})") from error
-    if not isinstance(entry, dict) or not isinstance(entry.get("text"), str):
-        found = sorted(entry) if isinstance(entry, dict) else type(entry).__name__
-        raise ValueError(f'{where}: a line is {{"text": "...", "lang": "..."}}, found {found}')
-    return entry["text"], entry.get("lang", lang)
+from espnet_plugin.text_store import TextStore
 
 
 def prepare(
@@ -69,58 +17,112 @@ def prepare(
     output: str,
     model: str,
     lang_tokens: str = "cs:ms ms:ms en:en",
-    text_style: str = "as_is",
+    text_style: str | None = None,
     lang: str | None = None,
+    config: str | None = None,
+    valid_output: str | None = None,
+    field: str | None = None,
+    strict: bool | None = None,
+    workers: int | None = None,
+    executor: str = "local",
+    scheduler: str | None = None,
+    cluster: str | None = None,
+    keep_work: bool = False,
 ) -> None:
-    """Make a store; one that was made from the same inputs in the same way is kept.
+    """Make a store of text; one that was made from the same inputs in the same way is kept.
+
+    Args:
+        input: Files (`.txt .jsonl .csv .tsv .parquet`, plain or compressed), folders, globs, Kaldi
+            directories.
+        output: The store to make. A report lies in its folder `report`.
+        model: Model directory, for its tokenizer.
+        lang_tokens: Languages of lines and Whisper's codes.
+        text_style: `as_is` or `spoken`; None is what the configuration says.
+        lang: Language of lines that do not carry one; None: from their words' tags.
+        config: YAML of a `CorpusConfig`; None for its defaults.
+        valid_output: A second store, for the lines that are held out.
+        field: Field that holds the text; None is what the configuration says.
+        strict: Fail at the first line that cannot be read; None is what the configuration says.
+        workers: Processes on this machine; None is one a processor.
+        executor: `local` or `dask`.
+        scheduler: Address of a Dask scheduler.
+        cluster: YAML of a `SlurmCluster`.
+        keep_work: Leave the directory of unfinished work.
 
     Raises:
-        ValueError: As `read_lines` and `write_store`; an old store stays as it was.
+        FileNotFoundError: If an input, the model or the configuration is missing.
+        ValueError: As `text.corpus.pipeline.build`; an old store stays as it was.
     """
-    builder = PromptBuilder(model, parse_lang_tokens(lang_tokens), text_style)
-    made_from = {
-        "inputs": [_fingerprint(Path(path)) for path in input],
-        "lang_tokens": dict(builder.lang_tokens),
-        "text_style": text_style,
-        "lang": lang,
-        "tokenizer": sha256_file(Path(model) / "tokenizer.json"),
-    }
-    target = Path(output)
-    if (target / "manifest.json").is_file():
-        old = read_json(target / "manifest.json")
-        if old.get("made_from") == made_from:
-            TextStore(target).verify()
-            print(f"{output}: made earlier from the same text ({old['lines']} lines), kept")
-            return
-    new = target.with_name(f".{target.name}.new")
-    shutil.rmtree(new, ignore_errors=True)
-    lines = (line for path in input for line in read_lines(path, lang))
-    manifest = write_store(lines, new, builder, {"made_from": made_from})
-    shutil.rmtree(target, ignore_errors=True)
-    new.rename(target)
-    print(_describe(output, manifest))
+    from espnet_plugin.text.corpus.config import CorpusConfig, read_settings
+    from espnet_plugin.text.corpus.pipeline import beside, build
+    from espnet_plugin.text.corpus.plan import Plan
+    from espnet_plugin.text.executors import make_executor
 
-
-def _fingerprint(path: Path) -> dict[str, Any]:
-    if path.is_dir():
-        return {name: sha256_file(path / name) for name in ("text", "utt2lang")}
-    return {"name": path.name, "sha256": sha256_file(path)}
+    target = Path(output).absolute()
+    outputs = {"train": target}
+    if valid_output is not None:
+        outputs["valid"] = Path(valid_output).absolute()
+        if outputs["valid"] == target:
+            raise ValueError(f"--valid_output {valid_output} is --output: give another directory")
+    given: dict[str, Any] = {"text_style": text_style, "field": field, "strict": strict}
+    plan = Plan(
+        config=read_settings(CorpusConfig, config, **given),
+        model=str(Path(model).absolute()),
+        lang_tokens=tuple(parse_lang_tokens(lang_tokens).items()),
+        lang=lang,
+        work=str(beside(target, "work")),
+    )
+    plots = importlib.util.find_spec("matplotlib") is not None
+    if not plots:
+        print("no pictures: matplotlib is missing (pip install 'espnet-asyncswitch[train]')")
+    start = time.monotonic()
+    with make_executor(executor, workers, scheduler, cluster) as chosen:
+        report = build(input, outputs, plan, chosen, keep_work, plots)
+    if report is None:
+        for path in outputs.values():
+            lines = len(TextStore(path))
+            print(f"{path}: made earlier from the same text ({lines:,} lines), kept")
+        return
+    seconds = max(time.monotonic() - start, 1e-3)
+    print(report.accounting())
+    for warning in report.warnings():
+        print(f"warning: {warning}")
+    stats([str(path) for path in outputs.values()])
+    print(f"{report.read:,} lines in {seconds:.1f} s: {report.read / seconds:,.0f} lines/s")
 
 
 def _describe(name: str, manifest: dict[str, Any]) -> str:
-    by_lang = ", ".join(f"{lang} {n:,}" for lang, n in manifest["lines_by_lang"].items() if n)
-    dropped = ", ".join(f"{reason} {n:,}" for reason, n in manifest["dropped"].items() if n)
-    return (
-        f"{name}: {manifest['read']:,} lines read = {manifest['lines']:,} kept + "
-        f"{manifest['read'] - manifest['lines']:,} dropped{f' ({dropped})' if dropped else ''}; "
-        f"{manifest['tokens']:,} tokens; {by_lang}"
+    """Return one line about a store, with its accounting where the manifest has it."""
+    text = f"{name}: {manifest['lines']:,} lines, {manifest['tokens']:,} tokens; " + ", ".join(
+        f"{lang} {n:,}" for lang, n in manifest["lines_by_lang"].items() if n
     )
+    if "kept" in manifest:
+        kept, dropped = manifest["kept"], manifest["dropped"]
+        reasons = ", ".join(f"{reason} {n:,}" for reason, n in dropped.items())
+        stores = " + ".join(f"{n:,} {part}" for part, n in kept.items())
+        text += f"; {manifest['read']:,} lines read = {stores} + {sum(dropped.values()):,} dropped"
+        text += f" ({reasons})" if reasons else ""
+    return text
 
 
 def stats(store: Sequence[str]) -> None:
-    """Print what stores hold."""
+    """Print what stores hold, and the figures of their text."""
+    from espnet_plugin.text.stats_report import table
+
+    columns = {}
     for path in store:
-        print(_describe(path, TextStore(path).manifest))
+        opened = TextStore(path)
+        print(_describe(path, opened.manifest))
+        report = opened.path / "report" / "report.json"
+        if report.is_file():
+            found = read_json(report)
+            if "before" not in columns:
+                columns["before"] = found["before"]["figures"]
+            columns[found["part"] if found["part"] not in columns else path] = found["after"][
+                "figures"
+            ]
+    if columns:
+        print(table(columns))
 
 
 def sample(store: str, model: str, lines: int = 10, seed: int = 0) -> None:

@@ -2,6 +2,8 @@
 
 python -m espnet_plugin.bin.text_corpus prepare --input data/text/train.jsonl \
     --output dump/text/train --model exp/init
+python -m espnet_plugin.bin.text_corpus prepare --input web/ "chat/*.jsonl.zst" --model exp/init \
+    --output dump/text/train --valid_output dump/text/valid --config conf/text_corpus.yaml
 python -m espnet_plugin.bin.text_corpus stats --store dump/text/train
 python -m espnet_plugin.bin.text_corpus sample --store dump/text/train --model exp/init
 """
@@ -10,25 +12,36 @@ from collections.abc import Sequence
 
 from espnet_plugin.cli import parser, run
 
+INPUTS = ".txt .jsonl .csv .tsv .parquet, plain or .gz .zst .xz; folders, globs, Kaldi directories"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the options and run one of the commands."""
     options = parser(__doc__)
     commands = options.add_subparsers(dest="command", required=True, parser_class=type(options))
-    prepare = commands.add_parser("prepare", help="tokenise text into a store")
-    prepare.add_argument("--input", nargs="+", required=True, help=".jsonl, .txt, or Kaldi dirs")
-    prepare.add_argument("--output", required=True, help="the store to make")
-    prepare.add_argument("--model", required=True, help="model directory, for its tokenizer")
-    prepare.add_argument("--lang_tokens", default="cs:ms ms:ms en:en")
-    prepare.add_argument("--text_style", default="as_is", help="as_is or spoken")
-    prepare.add_argument("--lang", help="language of inputs that do not say theirs (.txt)")
-    stats = commands.add_parser("stats", help="print what stores hold")
-    stats.add_argument("--store", nargs="+", required=True)
-    sample = commands.add_parser("sample", help="print lines of a store")
-    sample.add_argument("--store", required=True)
-    sample.add_argument("--model", required=True)
-    sample.add_argument("--lines", type=int, default=10)
-    sample.add_argument("--seed", type=int, default=0)
+    add = commands.add_parser("prepare", help="clean, filter and tokenise text").add_argument
+    add("--input", nargs="+", required=True, help=INPUTS)
+    add("--output", required=True, help="the store to make; its folder report says what became of")
+    add("--model", required=True, help="model directory, for its tokenizer")
+    add("--lang_tokens", default="cs:ms ms:ms en:en", help="language of a line -> Whisper's")
+    add("--text_style", help="as_is or spoken; default: the configuration's")
+    add("--lang", help="language of lines that do not say theirs; default: from their words")
+    add("--config", help="limits and choices, as conf/text_corpus.yaml")
+    add("--valid_output", help="a second store, for the share of the lines that is held out")
+    add("--field", help="field that holds the text; default: the configuration's")
+    add("--strict", action="store_true", default=None, help="fail at a line that cannot be read")
+    add("--workers", "--nj", type=int, help="processes; default: one a processor")
+    add("--executor", default="local", help="local, or dask")
+    add("--scheduler", help="address (tcp://host:8786) or file of a Dask scheduler")
+    add("--cluster", help="Dask workers as Slurm jobs, as conf/dask_slurm.yaml")
+    add("--keep_work", action="store_true", help="leave the directory of unfinished work")
+    add = commands.add_parser("stats", help="print what stores hold").add_argument
+    add("--store", nargs="+", required=True)
+    add = commands.add_parser("sample", help="print lines of a store").add_argument
+    add("--store", required=True)
+    add("--model", required=True)
+    add("--lines", type=int, default=10)
+    add("--seed", type=int, default=0)
     args = vars(options.parse_args(argv))
     from espnet_plugin import text_input
 

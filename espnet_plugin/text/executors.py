@@ -172,15 +172,16 @@ class SlurmCluster:
             raise ValueError(
                 "--cluster needs dask-jobqueue: pip install 'espnet-asyncswitch[text]'"
             ) from None
-        cluster = SLURMCluster(processes=self.cores, n_workers=0, **self._options())
+        cluster = SLURMCluster(n_workers=0, **self.options())
         cluster.scale(jobs=self.jobs)
         return cluster
 
-    def _options(self) -> dict[str, Any]:
+    def options(self) -> dict[str, Any]:
+        """Return the settings as dask-jobqueue names them; those that are null are left out."""
         names = [name for name in self.__dataclass_fields__ if name != "jobs"]
         options = {name: getattr(self, name) for name in names}
         prologue = [*(f"export {name}=1" for name in ONE_THREAD), *self.job_script_prologue]
-        options |= {"job_script_prologue": prologue}
+        options |= {"processes": self.cores, "job_script_prologue": prologue}
         options["job_extra_directives"] = list(self.job_extra_directives)
         return {name: value for name, value in options.items() if value is not None}
 

@@ -27,7 +27,7 @@ from espnet_plugin.text.corpus.report import Report
 from espnet_plugin.text.corpus.sharding import Shard, make_shard, shards_of
 from espnet_plugin.text.corpus.units import Units, account
 from espnet_plugin.text.executors import Executor
-from espnet_plugin.text.sources import Block, blocks, expand, fingerprint
+from espnet_plugin.text.sources import Block, blocks, expand, fingerprint, format_of
 from espnet_plugin.text.stats import TextStats
 from espnet_plugin.text_store import TextStore, finish_store
 
@@ -170,24 +170,35 @@ def _map_blocks(paths: list[Path], plan: Plan, executor: Executor, report: Repor
 
 
 class _Places:
-    """How far into the corpus each block in flight reaches, to estimate the time left."""
+    """How far into the corpus each block in flight reaches, to estimate the time left.
+
+    Where in a compressed or parquet file a block lies is guessed from the files before it; in the
+    first of them it is not known.
+    """
 
     def __init__(self, paths: list[Path]) -> None:
         self._sizes = {str(path): path.stat().st_size for path in paths}
-        self._total = sum(self._sizes.values())
-        self._before: dict[str, int] = {}
+        self._total = max(sum(self._sizes.values()), 1)
+        self._path, self._before, self._end = "", 0, 0
+        self._packed, self._unpacked = 0, 0  # of the files before, in bytes, and what blocks count
         self._shares: dict[int, float] = {}
 
     def add(self, block: Block) -> None:
-        """Note a block, in order. Where in a compressed file it lies is not known."""
-        if block.path not in self._before:
-            self._before[block.path] = sum(self._sizes[path] for path in self._before)
-        inside = block.end if block.kind == "range" else 0
-        self._shares[block.index] = (self._before[block.path] + inside) / max(self._total, 1)
+        """Note a block, in order."""
+        plain = block.kind != "rows" and not format_of(block.path).compression
+        if block.path != self._path:
+            size = self._sizes.get(self._path, 0)
+            self._before += size
+            self._packed, self._unpacked = self._packed + size, self._unpacked + self._end
+            self._path = block.path
+        self._end = block.end
+        ratio = 1.0 if plain else self._packed / max(self._unpacked, 1)
+        inside = min(block.end * ratio, self._sizes[block.path])
+        self._shares[block.index] = (self._before + inside) / self._total
 
     def pop(self, index: int) -> float:
         """Return the share of the corpus up to a block, 0 where it is not known."""
-        return self._shares.pop(index, 0.0)
+        return self._shares.pop(index)
 
 
 def _check_left(part: str, target: Path, report: Report) -> None:

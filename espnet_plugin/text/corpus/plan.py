@@ -6,7 +6,7 @@ import threading
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import regex
 
@@ -18,6 +18,9 @@ from espnet_plugin.text.corpus.config import CorpusConfig
 from espnet_plugin.text.corpus.encoder import Encoder
 from espnet_plugin.text.near_duplicates import NearDuplicates
 from espnet_plugin.text.sources import SourceSettings
+
+if TYPE_CHECKING:
+    from espnet_plugin.text.tags import Tagger
 
 VERSION = 1  # raised when the same plan makes other stores; an old store is then made again
 _loading = threading.Lock()  # a Dask worker may have several threads
@@ -133,14 +136,13 @@ class Tools:
             ValueError: If one of them does not know what the configuration names.
         """
         from espnet_plugin.text.clean import DEFAULT, Cleaner
-        from espnet_plugin.text.tags import Tagger
 
-        config = plan.config
-        self.encoder = Encoder(plan.model)
+        config, tokenizer = plan.config, Path(plan.model) / "tokenizer.json"
+        self.encoder = _encoder(plan.model, _stamp(tokenizer))
         self.builder = _Builder(plan.model, dict(plan.lang_tokens), config.text_style)
         self.max_tokens = MAX_TOKENS - len(self.builder.prompt(plan.langs[0])) - 1  # and the end
-        self.tokenizer_sha256 = sha256_file(Path(plan.model) / "tokenizer.json")
-        self.tagger = Tagger.load(config.pair) if config.pair else None
+        self.tokenizer_sha256 = sha256_file(tokenizer)
+        self.tagger = _tagger(config.pair, _stamp(Path(config.pair))) if config.pair else None
         steps = DEFAULT if config.clean is None else config.clean
         languages = {"languages": self.tagger.languages} if self.tagger else {}
         self.cleaner = Cleaner(steps, **languages)
@@ -151,6 +153,24 @@ class Tools:
 @functools.lru_cache(maxsize=1)
 def _tools(plan: Plan) -> Tools:
     return Tools(plan)
+
+
+# What takes long to load outlives a plan; a file that has changed is loaded again.
+@functools.lru_cache(maxsize=1)
+def _encoder(model: str, stamp: tuple[int, int] | None) -> Encoder:
+    return Encoder(model)
+
+
+@functools.lru_cache(maxsize=1)
+def _tagger(pair: str, stamp: tuple[int, int] | None) -> "Tagger":
+    from espnet_plugin.text.tags import Tagger
+
+    return Tagger.load(pair)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Return what changes with a file; None where there is none."""
+    return (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None
 
 
 def letters_of(scripts: tuple[str, ...]) -> "regex.Pattern[str] | None":
