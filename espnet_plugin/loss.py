@@ -59,6 +59,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         smoothing: float,
         dtype: torch.dtype,
         chunk: int,
+        scale: float,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         rows, vocab = hidden.shape[0], weight.shape[0]
         need_hidden, need_weight = ctx.needs_input_grad[:2]
@@ -79,17 +80,17 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             else:
                 total += (nll + smoothing * (hit - mean)).sum()
             # d loss / d logits = softmax - (1 - e) one-hot - e / vocabulary. Here it is left
-            # multiplied by the row's sum of exponentials; the small factors of the two products
-            # below are divided by it, which saves a pass over the large one.
+            # multiplied by the row's sum of exponentials and without `scale`; both are put on the
+            # small factors of the two products below, which saves passes over the large ones.
             grad = logits
             if smoothing:
                 grad -= smoothing / vocab * sums
             grad.scatter_add_(1, target[:, None], (smoothing - 1.0) * sums)
-            grad = grad.to(dtype)
+            grad, factor = grad.to(dtype), scale / sums
             if grad_hidden is not None:
-                grad_hidden[low : low + chunk] = (grad @ cast).to(hidden.dtype) / sums
+                grad_hidden[low : low + chunk] = (grad @ cast).to(hidden.dtype) * factor
             if need_weight:
-                scaled = (part / sums).to(dtype)
+                scaled = (part * factor).to(dtype)
                 if grad_weight is None:
                     grad_weight = (grad.T @ scaled).float()
                 elif dtype == torch.float32:
@@ -98,20 +99,22 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                     grad_weight += grad.T @ scaled
         if need_weight and grad_weight is None:  # no rows
             grad_weight = torch.zeros_like(weight, dtype=torch.float32)
-        ctx.save_for_backward(grad_hidden, grad_weight)
-        ctx.weight_dtype = weight.dtype
+        if grad_weight is not None:
+            grad_weight = grad_weight.to(weight.dtype)
+        ctx.gradients = (grad_hidden, grad_weight)
         ctx.mark_non_differentiable(correct)
-        return total, correct
+        return total * scale, correct
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        scale = grads[0]
-        grad_hidden, grad_weight = ctx.saved_tensors
-        if grad_hidden is not None:
-            grad_hidden = grad_hidden * scale
-        if grad_weight is not None:
-            grad_weight = (grad_weight * scale).to(ctx.weight_dtype)
-        return grad_hidden, grad_weight, None, None, None, None
+        if ctx.gradients is None:
+            raise RuntimeError("this loss can be differentiated once: its gradients are given away")
+        found: list[torch.Tensor | None] = list(ctx.gradients)
+        ctx.gradients = None
+        # On a GPU asking for the value would wait for it, and the product costs little.
+        if grads[0].device.type != "cpu" or grads[0] != 1:
+            found = [None if grad is None else grad * grads[0] for grad in found]
+        return *found, None, None, None, None, None
 
 
 def cross_entropy(
@@ -121,6 +124,7 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     dtype: torch.dtype = torch.float32,
     chunk: int | None = None,
+    scale: float = 1.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Cross-entropy of a linear output layer, summed over rows.
 
@@ -131,14 +135,15 @@ def cross_entropy(
         label_smoothing: As in `torch.nn.functional.cross_entropy`, 0..1.
         dtype: Of the matrix products (bfloat16 under autocast); the rest is float32.
         chunk: Rows of logits held at once; default: `chunk_rows`.
+        scale: Factor of the sum; 1 / rows makes it a mean, cheaper than dividing afterwards.
 
     Returns:
-        The sum of the losses (float32 scalar), and how many rows have no logit above that of
+        The scaled sum of the losses (float32 scalar), and how many rows have no logit above that of
         their target (long scalar).
     """
     chunk = chunk or chunk_rows(hidden.device, len(weight))
     total, correct = _ChunkedCrossEntropy.apply(
-        hidden, weight, targets, label_smoothing, dtype, chunk
+        hidden, weight, targets, label_smoothing, dtype, chunk, scale
     )
     return total, correct
 

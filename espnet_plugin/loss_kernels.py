@@ -86,6 +86,7 @@ def training_loss(
     targets: torch.Tensor,
     label_smoothing: float = 0.0,
     dtype: torch.dtype = torch.float32,
+    scale: float = 1.0,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Compute the loss by the implementation that `choose` returned.
 
@@ -96,13 +97,14 @@ def training_loss(
         targets: `(rows,)` long.
         label_smoothing: 0..1.
         dtype: Of the matrix products.
+        scale: Factor of the sum.
 
     Returns:
-        As `loss.cross_entropy`: the sum of the losses, and the number of right guesses, which
+        As `loss.cross_entropy`: the scaled sum of the losses, and the number of right guesses, which
         `cce` does not tell (None).
     """
     if kernel == "chunked":
-        return cross_entropy(hidden, weight, targets, label_smoothing, dtype)
+        return cross_entropy(hidden, weight, targets, label_smoothing, dtype, scale=scale)
     hidden, weight = hidden.to(dtype), weight.to(dtype)
     if kernel == "liger":
         from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
@@ -114,9 +116,9 @@ def training_loss(
             return_token_accuracy=True,
         )
         out = loss(weight, hidden, targets)
-        return out.loss.float(), (out.token_accuracy.detach() * len(targets)).round().long()
+        return out.loss.float() * scale, (out.token_accuracy.detach() * len(targets)).round().long()
     from cut_cross_entropy import linear_cross_entropy
 
     # filter_eps None: small gradients are computed too, not left out
     total = linear_cross_entropy(hidden, weight, targets, reduction="sum", filter_eps=None)
-    return total.float(), None
+    return total.float() * scale, None

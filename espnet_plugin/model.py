@@ -22,6 +22,7 @@ from espnet_plugin.compiling import compile_layer
 from espnet_plugin.features import LogMel
 from espnet_plugin.loss import token_losses
 from espnet_plugin.prompt import PromptBuilder, parse_lang_tokens
+from espnet_plugin.tied import embed
 from espnet_plugin.views import WhisperDecoderView, WhisperEncoderView
 
 PADS = ("batch", "30s")
@@ -230,38 +231,34 @@ class AsyncSwitchModel(ESPnetASRModel):
             else:
                 memory, memory_lengths = self.encode(speech, speech_lengths)
             inputs, targets = text[:, :-1].clamp(min=0), text[:, 1:]
+            embedded, weight = embed(self.whisper.decoder.embed_tokens.weight, inputs)
             hidden = passes.decode(
                 self.whisper,
                 inputs,
                 memory,
                 memory_lengths,
                 layer_pass=self._layer_pass(passes.decoder_layer, text.device),
+                embedded=embedded,
             )
         inside = torch.arange(targets.shape[1], device=text.device) < text_lengths[:, None] - 1
         low, high = self._prompt_range
         counted = inside & ((targets < low) | (targets > high))
         states, goals = hidden[counted].float(), targets[counted]
-        weight = self.whisper.decoder.embed_tokens.weight
         dtype = torch.bfloat16 if self._half(text.device) else torch.float32
-        sums = {}
+        count, sums = len(goals), {}
         correct: torch.Tensor | None
-        if self.training:
-            kernel = self._loss_kernel(text.device)
-            total, correct = loss_kernels.training_loss(
-                kernel, states, weight, goals, self.label_smoothing, dtype
-            )
-        elif torch.is_grad_enabled():
-            total, correct = loss_kernels.training_loss(
-                "chunked", states, weight, goals, dtype=dtype
+        if torch.is_grad_enabled():
+            kernel = self._loss_kernel(text.device) if self.training else "chunked"
+            smoothing = self.label_smoothing if self.training else 0.0
+            loss, correct = loss_kernels.training_loss(
+                kernel, states, weight, goals, smoothing, dtype, 1 / max(count, 1)
             )
         else:
             nll, hits = token_losses(states, weight, goals, dtype)
-            total, correct = nll.sum(), hits.sum()
+            loss, correct = nll.mean(), hits.sum()
             if (codes := self._language_codes(len(text), lang, utt_id)) is not None:
                 rows = codes.to(text.device)[:, None].expand_as(counted)[counted]
                 sums = batch_sums(nll, hits, rows, self.languages)
-        count = counted.sum()
-        loss = total / count
         stats = {"loss": loss.detach(), "acc": None if correct is None else correct / count}
         stats |= {"ppl": loss.detach().exp()} | sums
         return force_gatherable((loss, stats, count), loss.device)

@@ -186,6 +186,7 @@ def decode(
     lengths: torch.Tensor | None = None,
     cache: Cache | None = None,
     layer_pass: Callable[..., torch.Tensor] | None = None,
+    embedded: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Run the decoder over tokens.
 
@@ -200,13 +201,15 @@ def decode(
         lengths: `(B,)` long, lengths of the memory; None if nothing is padded.
         cache: Extended in place.
         layer_pass: In place of `decoder_layer`, e.g. its compiled form.
+        embedded: `(B, L, D)`, the tokens' embeddings where they were looked up already.
 
     Returns:
         States after the last layer norm, `(B, L, D)`; `logits` turns them into scores.
     """
     decoder = whisper.decoder
     past = cache.length if cache is not None else 0
-    x = decoder.embed_tokens(tokens) * decoder.embed_scale
+    x = decoder.embed_tokens(tokens) if embedded is None else embedded
+    x = x * decoder.embed_scale if decoder.embed_scale != 1 else x
     x = x + decoder.embed_positions.weight[past : past + tokens.shape[1]]
     x = _drop(decoder, x)
     if cache is not None:
