@@ -18,6 +18,9 @@ from espnet_plugin.text_store.store import TextStore, ranges
 
 ORDER = 0  # names the permutation of the batches; that of a bucket is its number + 1
 
+Row = tuple[int, int, int, int]
+"""Batches in a row: place of the first line, how many batches, lines of each, end of the group."""
+
 
 class BatchPlan:
     """Cuts groups of lines, each sorted by length, into batches within a budget.
@@ -50,7 +53,6 @@ class BatchPlan:
                 f"{name}: batch_bins {budget} is less than the longest line, "
                 f"{longest + extra} positions with prompt and end"
             )
-        # Rows: place of the first line, number of batches, lines of each, end of the group.
         rows: list[Row] = []
         place = 0
         for counts in by_length:
@@ -72,9 +74,6 @@ class BatchPlan:
         row = np.searchsorted(self._first, batches, side="right") - 1
         places = self._places[row] + (batches - self._first[row]) * self._sizes[row]
         return places, np.minimum(self._sizes[row], self._ends[row] - places)
-
-
-Row = tuple[int, int, int, int]
 
 
 def _halved(rows: list[Row], multiple: int, name: str) -> list[Row]:

@@ -194,12 +194,16 @@ class Shard:
         """
         begins = self.offsets[lines].astype(np.int64)
         lengths = self.offsets[lines + 1].astype(np.int64) - begins
-        if len(lines) and not (
-            1 <= int(lengths.min()) <= int(lengths.max()) <= self._facts["longest"]
-            and int(begins.max()) < self._facts["tokens"]
-        ):
-            raise ValueError(f"{self.path}: line offsets make no sense: the file was altered")
+        if len(lines):
+            least, most = int(lengths.min()), int(lengths.max())
+            inside = int((begins + lengths).max()) <= self._facts["tokens"]
+            self.expect(1 <= least <= most <= self._facts["longest"] and inside, "its offsets")
         return begins, lengths
+
+    def expect(self, holds: bool, what: str) -> None:
+        """Raise ValueError, naming the file, if it cannot be what was written."""
+        if not holds:
+            raise ValueError(f"{self.path}: {what} cannot be: the file was altered, make it again")
 
     def release(self) -> None:
         """Give mapped pages back; they stay in the system's cache while it has room."""

@@ -137,12 +137,17 @@ class TextStore:
 
     @cached_property
     def by_length(self) -> np.ndarray:
-        """Number of lines `(shards, languages, longest + 1)` int64 of each length."""
+        """Number of lines `(shards, languages, longest + 1)` int64 of each length.
+
+        Raises:
+            ValueError: If a shard's table does not add up: it was altered; names it.
+        """
         longest = max(entry["longest"] for entry in self.manifest["shards"])
         counts = np.zeros((len(self.shards), len(self.langs), longest + 1), np.int64)
         for number, shard in enumerate(self.shards):
             languages, width = shard.by_length.shape
             counts[number, :languages, :width] = shard.by_length
+            shard.expect(int(counts[number].sum()) == shard.lines, "its table of lengths")
         return counts
 
     def lengths(self, low: int = 0, high: int | None = None) -> np.ndarray:
@@ -160,7 +165,9 @@ class TextStore:
         """
         lines = np.empty(len(places), np.int64)
         for shard, where, local in self._by_shard(places):
-            lines[where] = shard.order[local] + (places[where] - local)
+            found = shard.order[local].astype(np.int64)
+            shard.expect(int(found.max()) < shard.lines, "its order of lines")
+            lines[where] = found + (places[where] - local)
         return lines
 
     def gather(self, lines: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -174,7 +181,7 @@ class TextStore:
             tokens of each `(n,)` int64; language codes `(n,)` uint8.
 
         Raises:
-            ValueError: If a shard was altered so that its offsets make no sense; names it.
+            ValueError: If a shard was altered so that what it says makes no sense; names it.
         """
         lines = np.asarray(lines)
         lengths, codes = np.empty(len(lines), np.int64), np.empty(len(lines), np.uint8)
@@ -182,6 +189,7 @@ class TextStore:
         for shard, where, local in self._by_shard(lines):
             begins, lengths[where] = shard.extents(local)
             codes[where] = shard.langs[local]
+            shard.expect(int(codes[where].max()) < len(self.langs), "its languages")
             found.append(shard.tokens[ranges(begins, lengths[where])])
             order.append(where)
         by_shard = np.concatenate(order)

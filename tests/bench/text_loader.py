@@ -10,7 +10,8 @@ The loaders read the same lines, with the same budget, in separate processes, on
     espnet_text  ESPnet's dataset of type text: a Whisper tokenizer in its preprocessor
 
 ESPnet's loaders get their default sampler for token budgets (`batch_type: numel`) and one worker
-process, as they do in training. Tokens are counted without padding, prompt and end included.
+process, as they do in training. Tokens are counted without padding, prompt and end included (which
+espnet_text, as ESPnet's preprocessor makes it, does not have).
 Memory is proportional set size of the process and its workers, less what the imports take.
 """
 
@@ -192,8 +193,41 @@ def machine() -> str:
     )
 
 
-def main() -> None:
+def run(
+    lines: int, bins: int, seconds: float, loaders: list[str], parent: Path | None = None
+) -> dict[str, dict[str, float]]:
     """Make the data, run each loader in a process of its own, and print the figures."""
+    from tests.fixtures.tiny_whisper import build_tiny_whisper
+
+    results: dict[str, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory(dir=parent) as made:
+        directory = Path(made)
+        start = time.perf_counter()
+        model = build_tiny_whisper(directory / "model")
+        make_data(directory, lines, loaders, model)
+        print(machine())
+        spent = time.perf_counter() - start
+        print(f"{lines:,} lines, {bins:,} positions a batch; made in {spent:.0f} s")
+        for name in loaders:
+            command = [sys.executable, "-m", "tests.bench.text_loader", "--run", name]
+            command += ["--dir", made, "--bins", str(bins), "--seconds", str(seconds)]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            results[name] = json.loads(done.stdout.splitlines()[-1])
+    columns = list(results[loaders[0]])
+    print("".join(f"{text:>15}" for text in ("", *columns)))
+    for name, found in results.items():
+        print(f"{name:>15}" + "".join(f"{found[column]:>15,.4g}" for column in columns))
+    for name in [n for n in loaders if n != "store" and "store" in results]:
+        ratios = ", ".join(
+            f"{column} x {results['store'][column] / results[name][column]:.3g}"
+            for column in ("open_s", "batches_s", "tokens_s", "memory_mb")
+        )
+        print(f"store against {name}: {ratios}")
+    return results
+
+
+def main() -> None:
+    """Read the options and run, all loaders or, in a child process, one."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lines", type=int, default=1_000_000)
     parser.add_argument("--bins", type=int, default=16_000, help="positions of a batch")
@@ -204,35 +238,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.run:
         print(json.dumps(measure(args.run, args.dir, args.bins, args.seconds)))
-        return
-    from tests.fixtures.tiny_whisper import build_tiny_whisper
-
-    with tempfile.TemporaryDirectory(dir=args.dir) as made:
-        directory = Path(made)
-        start = time.perf_counter()
-        model = build_tiny_whisper(directory / "model")
-        make_data(directory, args.lines, args.loaders, model)
-        print(machine())
-        print(
-            f"{args.lines:,} lines, {args.bins:,} positions a batch; made in "
-            f"{time.perf_counter() - start:.0f} s"
-        )
-        results = {}
-        for name in args.loaders:
-            command = [sys.executable, "-m", "tests.bench.text_loader", "--run", name]
-            command += ["--dir", made, "--bins", str(args.bins), "--seconds", str(args.seconds)]
-            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            results[name] = json.loads(done.stdout.splitlines()[-1])
-    columns = list(results[args.loaders[0]])
-    print("".join(f"{text:>15}" for text in ("", *columns)))
-    for name, found in results.items():
-        print(f"{name:>15}" + "".join(f"{found[column]:>15,.4g}" for column in columns))
-    for name in [n for n in args.loaders if n != "store" and "store" in results]:
-        ratios = ", ".join(
-            f"{column} x {results['store'][column] / results[name][column]:.3g}"
-            for column in ("open_s", "batches_s", "tokens_s", "memory_mb")
-        )
-        print(f"store against {name}: {ratios}")
+    else:
+        run(args.lines, args.bins, args.seconds, args.loaders, args.dir)
 
 
 if __name__ == "__main__":
