@@ -7,7 +7,7 @@ for. Names of members are checked before anything is read: none may lead out of 
 """
 
 import functools
-import io
+import hashlib
 import os
 import re
 import shlex
@@ -16,36 +16,20 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-import soundfile
-
 from espnet_plugin.checkpoint import temporary_sibling
-from espnet_plugin.data.source import HEADER_SLACK, UNKNOWN_LENGTH, AudioError
+from espnet_plugin.corpora.sound import HEAD, Audio, file_audio, wav_seconds
+from espnet_plugin.data.source import AudioError
 
 COMPRESSED = ("extract", "pipe")
 MEMBER_LIMIT = 4 * 2**30  # bytes of one member
-HEAD = 512  # bytes that hold the header of an ordinary WAV
 _TAR = re.compile(r"\.(tar|tgz|tbz2|txz|tar\.(gz|bz2|xz))$", re.IGNORECASE)
 
 
 class ArchiveError(Exception):
     """An archive that cannot be read; the message names it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Audio:
-    """A recording.
-
-    Attributes:
-        source: Its ``wav.scp`` value.
-        seconds: Its length.
-    """
-
-    source: str
-    seconds: float
 
 
 def check_name(archive: str, name: str) -> None:
@@ -59,59 +43,6 @@ def check_name(archive: str, name: str) -> None:
         raise ValueError(f"{archive}: unsafe member name {name!r}: it leads out of the archive")
     if not name.isprintable():
         raise ValueError(f"{archive}: unsafe member name {name!r}: it has control characters")
-
-
-def wav_seconds(head: bytes, size: int) -> float | None:
-    """Read the length of a PCM WAV from its header (a few times faster than opening it).
-
-    Args:
-        head: The first bytes.
-        size: Bytes of the whole file.
-
-    Returns:
-        Seconds; None where this is no ordinary PCM WAV or `head` does not reach its samples.
-
-    Raises:
-        AudioError: The file is shorter than its header says, or has no samples.
-    """
-    if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
-        return None
-    position, rate = 12, 0
-    while position + 8 <= len(head):
-        kind, length = struct.unpack_from("<4sI", head, position)
-        position += 8
-        if kind == b"fmt " and position + 16 <= len(head):
-            form, _, _, rate = struct.unpack_from("<HHII", head, position)
-            if form not in (1, 0xFFFE) or not rate:
-                return None
-        elif kind == b"data":
-            if not rate:
-                return None
-            there = size - position
-            if length < UNKNOWN_LENGTH and there + HEADER_SLACK < length:
-                raise AudioError(f"truncated: {there} of {length} bytes")
-            length = min(length, there)
-            if length <= 0:
-                raise AudioError("empty: no samples")
-            return length / rate
-        position += length + length % 2
-    return None
-
-
-def _seconds(head: bytes, size: int, whole: "str | IO[bytes]") -> float:
-    """Return the length of audio of any format."""
-    if size == 0:
-        raise AudioError("empty: 0 bytes")
-    if (seconds := wav_seconds(head, size)) is not None:
-        return seconds
-    try:
-        with soundfile.SoundFile(whole) as audio:
-            if audio.frames <= 0:
-                raise AudioError("empty: no samples")
-            return audio.frames / audio.samplerate
-    except soundfile.LibsndfileError as error:
-        reason = error.error_string.strip().rstrip(".") or f"error {error.code}"
-        raise AudioError(f"corrupt or no audio: {reason}") from None
 
 
 class Files:
@@ -163,23 +94,6 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def file_audio(path: str) -> Audio:
-    """Find out how long a file of sound is.
-
-    Raises:
-        AudioError: It is missing, empty, truncated, damaged or no audio.
-        PermissionError: It may not be read.
-    """
-    try:
-        with open(path, "rb", buffering=0) as file:
-            head, size = file.read(HEAD), os.fstat(file.fileno()).st_size
-    except (FileNotFoundError, NotADirectoryError):
-        raise AudioError("no such file") from None
-    except IsADirectoryError:
-        raise AudioError("not a file") from None
-    return Audio(path, _seconds(head, size, path))
-
-
 class ZipFiles(Files):
     """The files of a zip.
 
@@ -195,7 +109,7 @@ class ZipFiles(Files):
 
     def __init__(self, path: str, media: str, compressed: str) -> None:
         super().__init__(path)
-        self._media = Path(media) / Path(path).name.removesuffix(Path(path).suffix)
+        self._media = _media_of(path, media)
         self._compressed = compressed
         try:
             self._zip = zipfile.ZipFile(path)
@@ -215,12 +129,14 @@ class ZipFiles(Files):
             self._members[info.filename] = info
 
     def names(self) -> list[str]:
+        """List all members, sorted."""
         return sorted(self._members)
 
     def __contains__(self, name: str) -> bool:
         return name in self._members
 
     def read(self, name: str) -> bytes:
+        """Return the content of a member; errors as in `Files`."""
         if name not in self._members:
             raise FileNotFoundError(f"{self.path}: has no member {name!r}")
         try:
@@ -229,6 +145,7 @@ class ZipFiles(Files):
             raise ArchiveError(f"{self.path}: {name!r} is damaged: {error}") from None
 
     def audio(self, name: str) -> Audio:
+        """See `Files.audio`."""
         info = self._members.get(name)
         if info is None:
             raise AudioError("no such file in the archive")
@@ -255,6 +172,7 @@ class ZipFiles(Files):
         return info.header_offset + 30 + name + extra
 
     def close(self) -> None:
+        """Close the archive."""
         self._zip.close()
 
 
@@ -289,7 +207,7 @@ class TarFiles(Files):
 
     def __init__(self, path: str, media: str) -> None:
         super().__init__(path)
-        self._media = Path(media) / _TAR.sub("", Path(path).name)
+        self._media = _media_of(path, media)
         self._members: dict[str, tuple[int, int]] = {}  # offset of the samples, bytes
         self._file: IO[bytes] | None = None
         try:
@@ -314,10 +232,8 @@ class TarFiles(Files):
 
     def _unpack(self) -> None:
         """Unpack everything: a compressed tar can only be read from its start."""
-        state = os.stat(self.path)
         done = self._media / ".unpacked"
-        stamp = f"{state.st_size} {state.st_mtime_ns}"
-        if not (done.is_file() and done.read_text() == stamp):
+        if not done.is_file():
             try:
                 with tarfile.open(self.path, "r|*") as archive:
                     for member in self._checked(archive):
@@ -331,17 +247,19 @@ class TarFiles(Files):
                     raise  # a full disk, no permission
                 raise ArchiveError(f"{self.path}: damaged tar: {error}") from None
             self._media.mkdir(parents=True, exist_ok=True)
-            done.write_text(stamp)
+            done.touch()
         names = [name for name in Files(str(self._media)).names() if name != ".unpacked"]
         self._members = dict.fromkeys(names, (-1, 0))
 
     def names(self) -> list[str]:
+        """List all members, sorted."""
         return sorted(self._members)
 
     def __contains__(self, name: str) -> bool:
         return name in self._members
 
     def read(self, name: str) -> bytes:
+        """Return the content of a member; errors as in `Files`."""
         if name not in self._members:
             raise FileNotFoundError(f"{self.path}: has no member {name!r}")
         offset, size = self._members[name]
@@ -351,6 +269,7 @@ class TarFiles(Files):
         return self._file.read(size)
 
     def audio(self, name: str) -> Audio:
+        """See `Files.audio`."""
         if name not in self._members:
             raise AudioError("no such file in the archive")
         offset, size = self._members[name]
@@ -363,21 +282,21 @@ class TarFiles(Files):
         return _unpacked(self._media / name, size, functools.partial(self.read, name))
 
     def close(self) -> None:
+        """Close the archive."""
         if self._file is not None:
             self._file.close()
 
 
+def _media_of(path: str, media: str) -> Path:
+    """Return where an archive is unpacked to: another place for another, or changed, archive."""
+    state = os.stat(path)
+    key = f"{path}\0{state.st_size}\0{state.st_mtime_ns}".encode("utf-8", "surrogateescape")
+    digest = hashlib.blake2b(key, digest_size=5).hexdigest()
+    return Path(media) / f"{Path(path).name.partition('.')[0]}-{digest}"
+
+
 def _normal(name: str) -> str:
     return str(PurePosixPath(name))
-
-
-def audio_bytes_seconds(data: bytes) -> float:
-    """Return the length, in seconds, of audio held in memory (a parquet cell).
-
-    Raises:
-        AudioError: It is empty, truncated, damaged or no audio.
-    """
-    return _seconds(data[:HEAD], len(data), io.BytesIO(data))
 
 
 def open_files(path: str, media: str, compressed: str = "extract") -> Files:

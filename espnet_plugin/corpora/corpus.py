@@ -1,9 +1,9 @@
-"""What a corpus is to the frame: where it lies, its licence, its units of work, its rows.
+r"""What a corpus is to the frame: where it lies, its licence, its units of work, its rows.
 
 A corpus is one small file with two functions and one object. For a folder that holds `lines.tsv`
 (``file<TAB>speaker<TAB>text``) and the files that it names:
 
-    \"\"\"Example corpus: a table of WAV files.\"\"\"
+    # example.py: a table of WAV files
 
     def find(root, options):  # here and in order: what there is to do
         table = existing_folder(root, CORPUS) / "lines.tsv"
@@ -14,7 +14,7 @@ A corpus is one small file with two functions and one object. For a folder that 
     def read(unit, context):  # in some process: the rows of one unit, in order
         folder = context.open(context.root)
         for line in Path(unit.files[0]).read_text("utf-8").splitlines():
-            file, speaker, text = line.split("\\t")
+            file, speaker, text = line.split("\t")
             try:
                 audio = folder.audio(file)
             except AudioError as error:
@@ -88,7 +88,7 @@ class Option:
     Attributes:
         default: The value where nothing is given.
         help: What it does, one line.
-        choices: What each of the value's words (split at spaces and commas) may be; empty: anything.
+        choices: What each of the value's words (split at spaces, commas) may be; empty: anything.
     """
 
     default: str
@@ -127,8 +127,8 @@ class Row:
         recording: Name of the recording, unique in the corpus, where the utterance is a part of it.
         start: Where it starts in the recording, seconds.
         end: Where it ends.
-        tags: A tag for each normalised word (see `marked`); None where the corpus has no such truth.
-        times: ``(start, end, words)`` of each timed stretch, in seconds from the utterance's start;
+        tags: A tag for each normalised word (see `marked`); None where the corpus has none.
+        times: ``(start, end, words)`` of timed stretches, in seconds from the utterance's start;
             the words, split at white space, add up to those of `text`.
         subset: Part of the corpus that becomes sets of its own: ``<corpus>_<subset>_<split>``.
         split: The official split (``train...``, ``valid...`` or ``dev...``, ``test...``); None

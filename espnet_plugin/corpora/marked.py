@@ -11,7 +11,7 @@ import functools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from espnet_plugin.text.markup import Segment, unwrap
 from espnet_plugin.text.normalizer import HESITATIONS, normalize
@@ -33,11 +33,13 @@ class Marked:
         text: Words as written; hesitations in brackets, cut and unknown words are gone.
         tags: One for each word of ``normalize(text, lang)``: ``ms en zh ta other num name shared``.
         lang: ``cs`` where Malay is mixed with another language, else the language of most words.
+        segments: What it was made of, for `join_marked`.
     """
 
     text: str
     tags: list[str]
     lang: str
+    segments: tuple[Segment, ...] = field(repr=False)
 
 
 @functools.lru_cache(maxsize=1 << 18)
@@ -135,12 +137,21 @@ def read_marked(raw: str, default: str = "en") -> Marked:
         ]
     else:
         segments = [Segment(raw, None)]
+    return _marked(segments, default)
+
+
+def join_marked(parts: Iterable[Marked], default: str = "en") -> Marked:
+    """Join transcripts that follow each other into one."""
+    return _marked([segment for part in parts for segment in part.segments], default)
+
+
+def _marked(segments: list[Segment], default: str) -> Marked:
     text = _SPACE_BEFORE.sub("", " ".join(" ".join(s.text for s in segments).split()))
     tags = word_tags(segments, "cs", default)
     lang = language_of(tags, default)
     if lang != "cs":
         tags = word_tags(segments, lang, default)
-    return Marked(text, tags, lang)
+    return Marked(text, tags, lang, tuple(segments))
 
 
 def language_of(tags: list[str], default: str) -> str:

@@ -19,7 +19,7 @@ import shutil
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from espnet_plugin.checkpoint import atomic_write, read_json, write_json
 from espnet_plugin.cli import progress
 from espnet_plugin.corpora.archives import COMPRESSED
 from espnet_plugin.corpora.corpus import Context, Corpus, Unit, read_options
-from espnet_plugin.corpora.set_writer import MADE_BY, SetFacts, write_sets
+from espnet_plugin.corpora.set_writer import MADE_BY, SetFacts, planned_sets, write_sets
 from espnet_plugin.corpora.splits import Shares, assign_splits, hold_out, rank_of, shared
 from espnet_plugin.corpora.spool import Spool, UnitRows, read_unit
 
@@ -117,6 +117,19 @@ def licence_text(corpus: Corpus) -> str:
     return text + "".join(f"\n  {line}" for line in (licence.note, corpus.where) if line)
 
 
+def check_licence(corpus: Corpus, non_commercial: bool) -> None:
+    """Refuse a corpus whose licence forbids commercial use, unless the user accepts that.
+
+    Raises:
+        ValueError: It does; says which option accepts it.
+    """
+    if corpus.licence.commercial is False and not non_commercial:
+        raise ValueError(
+            f"{licence_text(corpus)}\n{corpus.name} may not be used commercially; if that is fine, "
+            "give --accept_non_commercial true"
+        )
+
+
 def _state(unit: Unit) -> str:
     """Return what tells whether a unit's files have changed."""
     state: list[Any] = []
@@ -193,13 +206,9 @@ def prepare(corpus: Corpus, root: str, output: str | Path, settings: Settings) -
             corpus, no usable utterance, or a set's directory that is somebody else's.
     """
     output = Path(output).absolute()
-    if corpus.licence.commercial is False and not settings.non_commercial:
-        raise ValueError(
-            f"{licence_text(corpus)}\n{corpus.name} may not be used commercially; if that is fine, "
-            "give --accept_non_commercial true"
-        )
-    options = read_options(corpus, settings.options)
-    units = _units(corpus, root, options)
+    check_licence(corpus, settings.non_commercial)
+    settings = replace(settings, options=read_options(corpus, settings.options))
+    units = _units(corpus, root, settings.options)
     states = {unit.key: _state(unit) for unit in units}
     stamp = _stamp(corpus, settings, states.items())
     path = output / f"{corpus.name}.json"
@@ -209,8 +218,8 @@ def prepare(corpus: Corpus, root: str, output: str | Path, settings: Settings) -
             return Report(**previous["report"] | {"done": True})
     work = output / ".prepare" / corpus.name
     work.mkdir(parents=True, exist_ok=True)
-    context = Context(root, options, output / f"{corpus.name}_media", settings.compressed)
-    made_by = [VERSION, corpus.version, root, settings.compressed, sorted(options.items())]
+    context = Context(root, settings.options, output / f"{corpus.name}_media", settings.compressed)
+    made_by = [VERSION, corpus.version, root, settings.compressed, sorted(settings.options.items())]
     spool = Spool(work / "rows.sqlite", json.dumps(made_by))
     try:
         _read(spool, corpus, units, states, context, settings.nj)
@@ -253,15 +262,23 @@ def _read(
     spool.order_units(unit.key for unit in units)
 
 
-def _write(
-    spool: Spool, corpus: Corpus, output: Path, stamp: str, settings: Settings
-) -> Report:
+def _write(spool: Spool, corpus: Corpus, output: Path, stamp: str, settings: Settings) -> Report:
     """Split, write the sets, and count."""
     warnings = assign_splits(spool, settings.shares)
     hold_out(spool, settings.keep_out)
-    about = {"corpus": corpus.name, "title": corpus.title, "licence": corpus.licence.name}
+    about: dict[str, Any] = {
+        "corpus": corpus.name,
+        "title": corpus.title,
+        "licence": corpus.licence.name,
+    }
     about |= {"where": corpus.where, "options": dict(settings.options), "stamp": stamp}
-    facts = write_sets(spool, output, corpus.name, about)
+    short = settings.shares.shared_words
+    facts = write_sets(spool, output, corpus.name, about, short)
+    warnings += [
+        f"{name}: nothing is left of it"
+        for name in planned_sets(spool, corpus.name)
+        if name not in facts
+    ]
     skipped: Counter[str] = Counter()
     with atomic_write(output / f"{corpus.name}_skipped.tsv", "w") as file:
         for item, reason, detail, items in spool.skipped():
@@ -282,20 +299,22 @@ def _write(
     for name, fact in facts.items():
         warnings += [f"{name}: no {table}: only {n} have it" for table, n in fact.left_out.items()]
     report.sets = {name: _plain(fact) for name, fact in facts.items()}
-    report.shared = _check_apart(corpus.name, output, facts)
+    report.shared = _check_apart(corpus.name, output, facts, short)
     report.unknown_speakers = spool.one("SELECT COUNT(*) FROM rows WHERE NOT known")
     report.warnings = warnings
     return report
 
 
 def _plain(facts: SetFacts) -> dict[str, Any]:
-    plain = asdict(facts)
+    plain = dict(vars(facts))  # asdict cannot copy a Counter
     for name in ("languages", "tags"):
         plain[name] = dict(sorted(plain[name].items()))
     return plain | {"seconds": round(facts.seconds, 3)}
 
 
-def _check_apart(corpus: str, output: Path, sets: Mapping[str, SetFacts]) -> dict[str, int]:
+def _check_apart(
+    corpus: str, output: Path, sets: Mapping[str, SetFacts], short: int
+) -> dict[str, int]:
     """Read what was written, and see that no set to train on shares anything with a held-out one.
 
     Raises:
@@ -304,7 +323,8 @@ def _check_apart(corpus: str, output: Path, sets: Mapping[str, SetFacts]) -> dic
     ranks: dict[int, list[Path]] = {0: [], 1: [], 2: []}
     for name, fact in sets.items():
         ranks[rank_of(fact.split)].append(output / name)
-    found = Counter(shared(ranks[0], ranks[1] + ranks[2])) + Counter(shared(ranks[1], ranks[2]))
+    found = Counter(shared(ranks[0], ranks[1] + ranks[2], short))
+    found += Counter(shared(ranks[1], ranks[2], short))
     if found:
         raise RuntimeError(f"{corpus}: sets share {dict(found)}")
     return {"speakers": 0, "sentences": 0}

@@ -119,7 +119,9 @@ class SetWriter:
         return True
 
     def _record(self, recording: str, source: str, seconds: float) -> bool:
-        if recording == self._recording:  # nearly always; utterances of a recording follow each other
+        if (
+            recording == self._recording
+        ):  # nearly always; utterances of a recording follow each other
             return True
         query = "SELECT source FROM recordings WHERE place = ? AND rec = ?"
         known = self._spool.db.execute(query, (self._path.name, recording)).fetchone()
@@ -174,8 +176,19 @@ class SetWriter:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
+def set_name(corpus: str, subset: str, split: str) -> str:
+    """Return the name of a set."""
+    return "_".join(part for part in (corpus, subset, split) if part)
+
+
+def planned_sets(spool: Spool, corpus: str) -> list[str]:
+    """Return the sets that have any row before duplicates and the like are left out."""
+    found = spool.db.execute("SELECT DISTINCT subset, final FROM placed ORDER BY 1, 2")
+    return [set_name(corpus, *place) for place in found]
+
+
 def write_sets(
-    spool: Spool, output: Path, corpus: str, about: dict[str, Any]
+    spool: Spool, output: Path, corpus: str, about: dict[str, Any], short: int = 0
 ) -> dict[str, SetFacts]:
     """Write ``<output>/<corpus>[_<subset>]_<split>`` for all rows, leaving out what must not be.
 
@@ -187,6 +200,7 @@ def write_sets(
         output: Where the sets go.
         corpus: Its name.
         about: For each set's ``corpus.json``.
+        short: Sentences of up to so many words may be in sets of several roles.
 
     Returns:
         Facts by set.
@@ -218,7 +232,7 @@ def write_sets(
             reason = ""
             if row["speaker_rank"] > row["rank"]:
                 reason = f"speaker of a {roles[row['speaker_rank']]} set"
-            elif row["held"] > row["rank"]:
+            elif row["held"] > row["rank"] and len(row["text"].split()) > short:
                 reason = f"sentence of a {roles[row['held']]} set"
             elif place == current and row["utt"] == previous:
                 reason = "id given twice"
@@ -226,10 +240,8 @@ def write_sets(
                 if place != current:
                     if writer is not None:
                         facts[name] = writer.close(about)
-                    name = "_".join(part for part in (corpus, *place) if part)
-                    writer = SetWriter(
-                        output / name, spool, row["final"], place in with_segments
-                    )
+                    name = set_name(corpus, *place)
+                    writer = SetWriter(output / name, spool, row["final"], place in with_segments)
                     current = place
                 assert writer is not None
                 previous = row["utt"]

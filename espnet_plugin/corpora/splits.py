@@ -1,8 +1,8 @@
 """Which utterance goes into which set: official splits, else by speaker; nothing shared.
 
-A set's role is in its split's name: ``test...`` before ``valid...`` or ``dev...`` before all others,
-which are trained on. Where a speaker or a sentence is in two roles, the higher one keeps it and the
-lower one loses it.
+A set's role is in its split's name: ``test...`` before ``valid...`` or ``dev...`` before all
+others, which are trained on. Where a speaker or a sentence is in two roles, the higher one keeps
+it and the lower one loses it.
 
 Without official splits, speakers that share a `group` (a conversation) stay together. Groups are
 taken in an order that a hash of their names gives, into test and valid until those are full: the
@@ -33,17 +33,22 @@ class Shares:
         test: The same.
         max_hours: No held-out set gets more than this.
         seed: Another one gives another split.
+        shared_words: Sentences of up to so many words (``okay``) may be in several sets. In
+            conversations they are many; 0 keeps every sentence of a test set out of training.
     """
 
     valid: float = 0.02
     test: float = 0.02
     max_hours: float = 10.0
     seed: int = 0
+    shared_words: int = 0
 
     def __post_init__(self) -> None:
         for name in ("valid", "test"):
             if not 0 <= (share := getattr(self, name)) <= 0.5:
                 raise ValueError(f"{name}_share is {share}; it lies within 0 and 0.5")
+        if self.shared_words < 0:
+            raise ValueError(f"shared_words is {self.shared_words}; it is 0 or more")
         if self.max_hours <= 0:
             raise ValueError(f"max_hours is {self.max_hours}; it is above 0")
 
@@ -86,7 +91,9 @@ def assign_splits(spool: Spool, shares: Shares) -> list[str]:
     groups = _Groups()
     pinned: dict[str, int] = {}  # highest official rank by speaker
     seconds: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
-    query = f"SELECT spk, grp, subset, split, SUM({_SECONDS}) FROM rows WHERE known GROUP BY 1,2,3,4"
+    query = (
+        f"SELECT spk, grp, subset, split, SUM({_SECONDS}) FROM rows WHERE known GROUP BY 1,2,3,4"
+    )
     for speaker, group, subset, split, length in spool.db.execute(query):
         groups.find(speaker)
         if split is not None:
@@ -200,17 +207,23 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
             yield key, value
 
 
-def shared(lower: Sequence[Path], higher: Sequence[Path]) -> dict[str, int]:
+def shared(lower: Sequence[Path], higher: Sequence[Path], short: int = 0) -> dict[str, int]:
     """Count what data directories have in common, from what is written there.
 
     Args:
         lower: Directories to train on.
         higher: Directories to test on; their speakers and sentences are held in memory (as hashes).
+        short: Sentences of up to so many words do not count.
 
     Returns:
         ``speakers`` and ``sentences`` of `higher` that occur in `lower`.
     """
-    sentences = {sentence_key(text) for path in higher for _, text in _lines(path / "text")}
+    sentences = {
+        sentence_key(text)
+        for path in higher
+        for _, text in _lines(path / "text")
+        if len(text.split()) > short
+    }
     speakers = {speaker for path in higher for _, speaker in _lines(path / "utt2spk")}
     found: set[int] = set()
     heard: set[str] = set()

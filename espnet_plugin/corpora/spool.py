@@ -1,4 +1,4 @@
-"""Rows between reading and writing: an SQLite file, so that memory stays bounded and a kill is safe.
+"""Rows between reading and writing: an SQLite file, for bounded memory and safety from kills.
 
 SQLite sorts on disk, keeps what is committed, and compares text by its UTF-8 bytes, which is the
 order that Kaldi's tables need. A unit's rows, skips and its mark of being done are one transaction.
@@ -20,10 +20,27 @@ MAX_UNIT = 200_000  # rows: a unit is held in memory
 OVERSHOOT = 0.5  # seconds that a segment may pass the recording's end (it is cut), as in stage 3
 CACHE = 64 * 2**10  # KiB of SQLite's page cache
 COMMIT = 50_000  # rows in one transaction
-COLUMNS = (
-    "unit n subset split utt spk known grp sentence lang text source rec recdur start end tags "
-    "times items"
-).split()
+COLUMNS = [
+    "unit",
+    "n",
+    "subset",
+    "split",
+    "utt",
+    "spk",
+    "known",
+    "grp",
+    "sentence",
+    "lang",
+    "text",
+    "source",
+    "rec",
+    "recdur",
+    "start",
+    "end",
+    "tags",
+    "times",
+    "items",
+]
 _TYPES = {"unit": "INT", "n": "INT", "known": "INT", "sentence": "INT", "items": "INT"}
 _TYPES |= {"recdur": "REAL", "start": "REAL", "end": "REAL"}
 SCHEMA = f"""
@@ -80,7 +97,7 @@ def pack(corpus: str, row: Row) -> tuple[Any, ...] | Skip:
     """
     text = row.text if row.text.isprintable() else _CONTROL.sub(" ", row.text)
     text = " ".join(text.split())
-    if not any(map(str.isalnum, text)):
+    if not any(map(str.isalnum, text)) or (row.tags is not None and not row.tags):
         return Skip(row.name, "no words", row.text[:80], row.items)
     if not _LANG.fullmatch(row.lang):
         raise ValueError(f"{row.name}: language {row.lang!r} is no code of two or three letters")
@@ -101,7 +118,13 @@ def pack(corpus: str, row: Row) -> tuple[Any, ...] | Skip:
     utt = speaker if row.speaker is None else f"{speaker}-{name}"
     if "\n" in row.source or "\0" in row.source:
         return Skip(row.name, "file name with a line break", repr(row.source), row.items)
-    times = row.times and " ".join(f"{a:.2f}:{b:.2f}:{words}" for a, b, words in row.times)
+    times = None
+    if row.times is not None:
+        length = row.seconds if start is None or end is None else end - start
+        parts = [(min(a, length), min(b, length), words) for a, b, words in row.times]
+        if sum(words for _, _, words in parts) != len(text.split()):
+            raise ValueError(f"{row.name}: times have another number of words than the text")
+        times = " ".join(f"{a:.2f}:{b:.2f}:{words}" for a, b, words in parts)
     return (
         row.subset,
         row.split,
@@ -145,7 +168,9 @@ def read_unit(corpus: Corpus, unit: Unit, context: Context) -> UnitRows:
                     result.notes["end cut to the recording's"] += 1
                 result.notes.update(found.notes)
             if len(result.rows) > MAX_UNIT:
-                raise ValueError(f"a unit has over {MAX_UNIT} rows; the corpus must make more units")
+                raise ValueError(
+                    f"a unit has over {MAX_UNIT} rows; the corpus must make more units"
+                )
     except Exception as error:
         error.add_note(f"({corpus.name}: while reading {unit.key})")
         raise
@@ -165,7 +190,9 @@ class Spool:
 
     def __init__(self, path: Path, made_by: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        os.environ["SQLITE_TMPDIR"] = str(path.parent.absolute())  # sorting needs room, /tmp is small
+        os.environ["SQLITE_TMPDIR"] = str(
+            path.parent.absolute()
+        )  # sorting needs room, /tmp is small
         self.db = sqlite3.connect(path)
         self.db.execute(f"PRAGMA cache_size = -{CACHE}")
         self.db.execute("PRAGMA synchronous = NORMAL")
@@ -175,7 +202,9 @@ class Spool:
             self.db.executescript(SCHEMA)
         except sqlite3.OperationalError as error:
             self.db.close()
-            raise ValueError(f"{path}: is another process preparing this corpus? ({error})") from None
+            raise ValueError(
+                f"{path}: is another process preparing this corpus? ({error})"
+            ) from None
         if (made := self.db.execute("SELECT value FROM made_by").fetchone()) != (made_by,):
             if made is not None:
                 for table in ("units", "rows", "skips", "notes", "made_by"):
@@ -242,7 +271,7 @@ class Spool:
         self.db.commit()
 
     def skipped(self) -> Iterator[tuple[str, str, str, int]]:
-        """Yield ``(item, reason, detail, items)`` of all that was skipped, in the corpus's order."""
+        """Yield ``(item, reason, detail, items)`` of what was skipped, in the corpus's order."""
         yield from self.db.execute(
             "SELECT item, reason, detail, items FROM skips JOIN unit_order o ON o.id = unit "
             "ORDER BY o.place, n"
@@ -252,7 +281,9 @@ class Spool:
         """Count items and notes."""
         return {
             "items": self.one("SELECT COALESCE(SUM(items), 0) FROM units"),
-            "notes": dict(self.db.execute("SELECT note, SUM(n) FROM notes GROUP BY note ORDER BY 1")),
+            "notes": dict(
+                self.db.execute("SELECT note, SUM(n) FROM notes GROUP BY note ORDER BY 1")
+            ),
         }
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """Praat TextGrids as transcribers left them: every encoding, every defect that was seen.
 
-A reader of our own, because the libraries refuse what occurs in the National Speech Corpus. Tried on
-the cases of `tests/corpora/test_textgrid.py` (+: reads it; -: fails, or loses intervals):
+A reader of our own, because the libraries refuse what occurs in the National Speech Corpus. Tried
+on the cases of `tests/corpora/test_textgrid.py` (+: reads it; -: fails, or loses intervals):
 
 | case | praatio 6.2 | TextGrid 1.6 | tgt 1.5 | praat-parselmouth 0.4 (GPL) | here |
 | --- | --- | --- | --- | --- | --- |
@@ -27,8 +27,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 BINARY = b"ooBinaryFile\x08TextGrid"
-# Praat's long form. A text ends at the last quote before the next label, so that quotes that are not
-# doubled do no harm.
+# Praat's long form. A text ends at the last quote before the next label, so that quotes that are
+# not doubled do no harm.
 _LONG = re.compile(
     r"xmin\s*=\s*(?P<start>[-+\d.eE]+)\s+xmax\s*=\s*(?P<end>[-+\d.eE]+)\s+text\s*=\s*"
     r'"(?P<text>.*?)"[ \t]*(?=[\r\n]+\s*(?:intervals|item|points)\b|\s*\Z)',
@@ -150,7 +150,9 @@ def _read_long(text: str) -> list[Tier]:
         if places and places[number][1] != "IntervalTier":
             continue
         stop = starts[number + 1] if number + 1 < len(starts) else len(text)
-        found = [_interval(*match.group(1, 2, 3)) for match in _LONG.finditer(text, start, stop)]
+        found = [
+            _interval(match[1], match[2], match[3]) for match in _LONG.finditer(text, start, stop)
+        ]
         size = _LONG_SIZE.search(text, start, stop)
         tiers.append(Tier(name, found, max(0, int(size[1]) - len(found)) if size else 0))
     return tiers if any(tier.intervals for tier in tiers) or places else []
@@ -176,7 +178,7 @@ def _read_short(text: str) -> list[Tier]:
                 tiers[-1] = tiers[-1][0], [], int(float(numbers[2]))
             if not tiers:
                 tiers.append(("", [], 0))
-            tiers[-1][1].append(_interval(*numbers[-2:], value))
+            tiers[-1][1].append(_interval(numbers[-2], numbers[-1], value))
             starts = False
         previous, numbers = value, []
     return [Tier(name, found, max(0, size - len(found))) for name, found, size in tiers]
