@@ -68,7 +68,7 @@ def summarise(reporter: SubReporter) -> dict[str, float]:
         parts = [stats.pop(f"{language}:{name}") for name in SUMS]
         nll = hits = tokens = 0.0
         for values in zip(*parts, strict=True):
-            # As in ESPnet's averages, a batch whose loss is not finite is left out.
+            # As in ESPnet's averages, what is not finite in a batch is left out.
             if all(math.isfinite(v.value) for v in values):
                 nll += values[0].value * values[0].weight
                 hits += values[1].value * values[1].weight

@@ -1,6 +1,7 @@
 """Whole training runs by ESPnet's trainer on a tiny Whisper: resuming, proofs, bad input."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,13 +63,20 @@ def command(data: Path, tiny_whisper: Path, tmp_path: Path) -> Callable[..., lis
     return make
 
 
+def in_tensorboard(folder: Path) -> dict[str, list[float]]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder)).Reload()
+    return {tag: [e.value for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
 @pytest.mark.parametrize("stage", ["adapt_text", "adapt_align", "adapt_full"])
 def test_a_stage_trains_and_proves_what_it_froze(
     command: Callable[..., list[str]], tiny_whisper: Path, tmp_path: Path, stage: str
 ) -> None:
     from transformers import WhisperForConditionalGeneration
 
-    AsyncSwitchTask.main(cmd=command(stage, "out"))
+    AsyncSwitchTask.main(cmd=command(stage, "out", use_tensorboard=stage == "adapt_text"))
     before, after = tensor_hashes(tiny_whisper), tensor_hashes(tmp_path / "out")
     for name, digest in before.items():
         moves = group_of(name) in STAGES[stage].trains and not is_fixed(name)
@@ -82,6 +90,16 @@ def test_a_stage_trains_and_proves_what_it_froze(
     assert [row["epoch"] for row in curve] == [0, 1, 2]
     assert [row["updates"] for row in curve] == [0, 2, 4]
     assert min(row["valid_loss"] for row in curve[1:]) < curve[0]["valid_loss"]
+    for row in curve:
+        losses = [row[k] for k in row if k.startswith("valid_loss_")]
+        assert len(losses) >= 2 and min(losses) < row["valid_loss"] < max(losses)
+        for name in ("valid_loss", "valid_loss_cs", "valid_loss_ms"):
+            assert row[name.replace("loss", "ppl")] == pytest.approx(math.exp(row[name]))
+    if stage == "adapt_text":
+        shown = in_tensorboard(tmp_path / "out" / "tensorboard" / "valid")
+        for name in ("loss", "ppl", "loss_cs", "ppl_ms"):
+            expected = [row[f"valid_{name}"] for row in curve[1:]]
+            assert shown[name] == pytest.approx(expected, rel=1e-5)
     _, info = WhisperForConditionalGeneration.from_pretrained(
         tmp_path / "out", output_loading_info=True
     )
