@@ -45,7 +45,7 @@ def batch_sums(
 
 
 def summarise(reporter: SubReporter) -> dict[str, float]:
-    """Replace the sums of an epoch by means: `loss_cs`, `ppl_cs`, `acc_cs`, ... and the exact `ppl`.
+    """Replace an epoch's sums by means: `loss_cs`, `ppl_cs`, `acc_cs`, ... and the exact `ppl`.
 
     The mean of the batches' perplexities, which ESPnet would report as `ppl`, depends on how the
     batches are made up; the perplexity of the set is exp(mean loss).

@@ -1,11 +1,13 @@
 """Which implementation computes the training loss: our own, or a fused one for GPUs.
 
-| `loss_kernel` | what | where |
-| --- | --- | --- |
-| `chunked` | `loss.py`: exact to float32 rounding, on every device | built in |
-| `liger` | LigerFusedLinearCrossEntropyLoss: chunks, softmax and gradient in one Triton kernel | `pip install liger-kernel` |
-| `cce` | Cut Cross-Entropy (arXiv 2411.09009): no logits in memory at all; bfloat16 only, and the output layer's gradient is summed in bfloat16 | `pip install cut-cross-entropy` |
-| `auto` | `liger` on a GPU where it is installed, else `chunked` | |
+`loss_kernel` is one of
+
+- `chunked`: `loss.py`, exact to float32 rounding, on every device;
+- `liger`: LigerFusedLinearCrossEntropyLoss (`pip install liger-kernel`), on GPUs: chunked too, with
+  softmax and gradient in one Triton kernel;
+- `cce`: Cut Cross-Entropy, arXiv 2411.09009 (`pip install cut-cross-entropy`), on GPUs: no logits
+  in memory at all; bfloat16 only, and the output layer's gradient is summed in bfloat16;
+- `auto`: `liger` on a GPU where it is installed, else `chunked`.
 
 Validation always uses `chunked`, which knows the loss of each token.
 """
@@ -100,8 +102,8 @@ def training_loss(
         scale: Factor of the sum.
 
     Returns:
-        As `loss.cross_entropy`: the scaled sum of the losses, and the number of right guesses, which
-        `cce` does not tell (None).
+        As `loss.cross_entropy`: the scaled sum of the losses, and the number of right guesses,
+        which `cce` does not tell (None).
     """
     if kernel == "chunked":
         return cross_entropy(hidden, weight, targets, label_smoothing, dtype, scale=scale)

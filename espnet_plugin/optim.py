@@ -1,11 +1,15 @@
 """The optimiser: one parameter group per group of the method, with its own rate and decay."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
+from espnet_plugin.cli import nearest
 from espnet_plugin.groups import GROUPS, group_of, is_fixed
+
+FUSED = ("cpu", "cuda")  # devices with fused optimisers
 
 
 def build_optimizer(
@@ -20,7 +24,8 @@ def build_optimizer(
     Args:
         model: A model whose parameters are those of a Whisper module, under any known prefix.
         optim_class: A torch optimiser class.
-        optim_conf: Its options, the same for every group.
+        optim_conf: Its options, the same for every group. A class that has a fused form (one pass
+            over memory in place of several) gets `fused: true` unless something else is said.
         group_lr: Learning rates of single groups, in place of `optim_conf["lr"]`.
         group_weight_decay: Weight decays of single groups.
 
@@ -28,8 +33,19 @@ def build_optimizer(
         The optimiser; the encoder's sinusoids are in no group, since they never train.
 
     Raises:
-        ValueError: If a rate or decay is given for an unknown group.
+        ValueError: If a rate or decay is given for an unknown group, or the class has no such
+            option.
     """
+    known = inspect.signature(optim_class).parameters
+    flexible = any(p.kind is p.VAR_KEYWORD for p in known.values())
+    if unknown := [] if flexible else sorted(set(optim_conf) - set(known)):
+        raise ValueError(
+            f"optim_conf: {optim_class.__name__} has no option '{unknown[0]}'"
+            f"{nearest(unknown[0], known)}; it has {', '.join([*known][1:])}"
+        )
+    conf = dict(optim_conf)
+    if "fused" in known and not {"fused", "foreach", "differentiable"} & set(conf):
+        conf["fused"] = all(p.device.type in FUSED for p in model.parameters())
     overrides = {"lr": group_lr or {}, "weight_decay": group_weight_decay or {}}
     for option, by_group in overrides.items():
         if unknown := sorted(set(by_group) - set(GROUPS)):
@@ -49,4 +65,4 @@ def build_optimizer(
         for group, named in members.items()
         if named
     ]
-    return optim_class(groups, **optim_conf)
+    return optim_class(groups, **conf)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 import espnet_plugin
+from espnet_plugin import whisper as passes
 from espnet_plugin.freeze import FreezeSchedule
 from espnet_plugin.groups import group_of, is_fixed
 from espnet_plugin.model import AsyncSwitchModel
@@ -52,6 +53,96 @@ def test_one_step_moves_the_stages_groups_only(tiny_whisper: Path, stage: str) -
     for name, tensor in model.state_dict().items():
         if group_of(name) not in STAGES[stage].trains or is_fixed(name):
             assert torch.equal(tensor, before[name]), f"{name} moved"
+
+
+def freeze(model: AsyncSwitchModel, stage: str) -> set[str]:
+    """Freeze as a stage does; return the names of what moves."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(group_of(name) in STAGES[stage].trains and not is_fixed(name))
+    return {name for name, p in model.named_parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_graph_reaches_the_stages_groups_only(tiny_whisper: Path, stage: str) -> None:
+    model = make(tiny_whisper).train()
+    moving = freeze(model, stage)
+    loss, _, _ = model(**batch(model, STAGES[stage].data == "paired"))
+    names = {id(p): n for n, p in model.named_parameters()}
+    reached, seen, waiting = set(), set(), [loss.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            reached.add(names[id(node.variable)])
+        waiting += [following for following, _ in node.next_functions]
+    assert reached == moving
+
+
+def test_stage_1_multiplies_no_more_than_its_groups_need(tiny_whisper: Path) -> None:
+    """Forward once, backward twice, for self-attention, feed-forward and the counted logits."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model = make(tiny_whisper).train()
+    freeze(model, "adapt_text")
+    for layer in model.whisper.decoder.layers:  # a constant: computed without a graph
+        layer.encoder_attn.out_proj.register_forward_hook(
+            lambda *seen: pytest.fail("a graph") if seen[-1].requires_grad else None
+        )
+    entry = batch(model, paired=False)
+    with FlopCounterMode(display=False) as counter:
+        loss, _, count = model(**entry)
+        loss.backward()
+    counts = counter.get_flop_counts()["Global"]
+    products = sum(n for op, n in counts.items() if str(op) in ("aten.mm", "aten.addmm"))
+    config = model.whisper.config
+    width, positions = config.d_model, len(entry["text"]) * (entry["text"].shape[1] - 1)
+    layer = 4 * width**2 + 2 * width * config.decoder_ffn_dim
+    needed = positions * config.decoder_layers * layer + int(count) * width * config.vocab_size
+    constant = 2 * config.decoder_layers * width**2  # of cross-attention: forward only
+    assert products == 3 * 2 * needed + constant
+
+
+def test_the_tied_table_gets_one_gradient(tiny_whisper: Path) -> None:
+    model = make(tiny_whisper).train()
+    entry = batch(model, paired=False)
+    loss, _, _ = model(**entry)
+    loss.backward()
+    table = model.whisper.decoder.embed_tokens.weight
+    found = table.grad.clone()
+    with torch.no_grad():  # the same model with two tables
+        inputs, targets = entry["text"][:, :-1].clamp(min=0), entry["text"][:, 1:].clone()
+    targets[:, :3] = -1
+    twins = [table.detach().clone().requires_grad_() for _ in range(2)]
+    hidden = passes.decode(model.whisper, inputs, "zero", embedded=twins[0][inputs])
+    F.cross_entropy(
+        (hidden @ twins[1].T).flatten(0, 1), targets.flatten(), ignore_index=-1
+    ).backward()
+    assert (found - twins[0].grad - twins[1].grad).abs().max() < 1e-6
+    with pytest.raises(RuntimeError):
+        loss.backward()
+
+
+def test_half_of_the_loss_has_half_of_the_gradient(tiny_whisper: Path) -> None:
+    model = make(tiny_whisper).train()
+    gradients = []
+    for factor in (1.0, 0.5):  # ESPnet divides by accum_grad
+        model.zero_grad()
+        (model(**batch(model, paired=False))[0] * factor).backward()
+        gradients.append(model.whisper.decoder.embed_tokens.weight.grad.clone())
+    assert torch.allclose(gradients[0] / 2, gradients[1], atol=1e-8)
+
+
+def test_the_loss_kernel_is_named_once(
+    tiny_whisper: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    model = make(tiny_whisper).train()
+    for _ in range(2):
+        model(**batch(model, paired=False))
+    said = [r.message for r in caplog.records if "loss kernel" in r.message]
+    assert said == ["loss kernel on cpu: chunked (the device is cpu)"]
 
 
 def test_stage_1_runs_no_encoder(tiny_whisper: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,6 +273,7 @@ def test_espnets_own_task_builds_the_model(tiny_whisper: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"loss_kernel": "fast"}, "loss_kernel is one of auto, chunked, liger, cce, got 'fast'"),
         ({"pad": "60s"}, "pad is one of batch, 30s, got '60s'"),
         ({"memory": "none"}, "memory is one of zero, skip"),
         ({"autocast": "fp16"}, "autocast is one of auto, bfloat16, none"),

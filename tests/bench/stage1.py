@@ -1,6 +1,6 @@
 """What a training step of stage 1 takes, against plain transformers code, on this machine.
 
-python -m tests.bench.stage1                        # Whisper base's size, random weights, two rounds
+python -m tests.bench.stage1                    # Whisper base's size, random weights, two rounds
 python -m tests.bench.stage1 --lines 64 --rounds 1 --systems a b
 
 All systems train the same groups on the same lines, with the same optimiser (fused AdamW, gradient
@@ -180,7 +180,9 @@ def build(name: str, directory: Path, data: Any, args: argparse.Namespace) -> Sy
     batches = [{k: v.to(args.device) for k, v in b.items()} for b in batches]
     if name.startswith("a"):
         frames = FRAMES if name == "a" else 1
-        return System(model, optimizer, batches, lambda b: transformers_loss(model, b, frames, half))
+        return System(
+            model, optimizer, batches, lambda b: transformers_loss(model, b, frames, half)
+        )
     return System(model, optimizer, batches, lambda b: our_loss(model, b))
 
 
