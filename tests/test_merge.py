@@ -16,8 +16,6 @@ from espnet_plugin.merge import (
     merge,
     merge_states,
     merge_sweep,
-    outputs_of,
-    parse_group_ratios,
 )
 
 NAME = "model.decoder.layers.0.encoder_attn.k_proj.weight"
@@ -64,11 +62,10 @@ def test_directory_equals_memory_and_the_formula(pair, states, tmp_path):
     record = ck.read_json(output / RECORD)
     assert record["ratio"] == 0.4 and record["group_ratio"] == {}
     for side, path in zip(("base", "tuned"), pair, strict=True):
-        assert record[side] == {
-            "path": str(path),
-            "files": {ck.WEIGHTS: ck.sha256_file(path / ck.WEIGHTS)},
-        }
-    assert record["versions"]["torch"]
+        digest = ck.model_hash(ck.tensor_hashes(path))
+        assert record[side] == {"path": str(path), "model_hash": digest}
+    assert record["carried"]["tokens.txt"] == ck.sha256_file(output / "tokens.txt")
+    assert record["versions"]["numpy"]
 
 
 def test_transformers_loads_the_result(pair, tmp_path):
@@ -228,47 +225,23 @@ def test_overflow_of_the_stored_type_is_an_error():
     import torch
 
     base, tuned = {NAME: torch.zeros(1).half()}, {NAME: torch.tensor([1e6])}
-    with pytest.raises(ValueError, match=f"{NAME}: values do not fit torch.float16"):
+    with pytest.raises(ValueError, match=f"{NAME}: values do not fit float16"):
         merge_states(base, tuned, 0.5)
-
-
-def test_outputs_of_the_command_line():
-    assert outputs_of(None, "out", None, None) == {0.4: Path("out")}
-    assert outputs_of(0.2, "out", None, None) == {0.2: Path("out")}
-    expected = {0.2: Path("exp/merge_0.2"), 0.4: Path("exp/merge_0.4")}
-    assert outputs_of(None, None, "0.2, 0.40", "exp/merge_") == expected
-    for wrong in ((None, None, None, None), (0.4, None, "0.2", "x"), (None, "out", "0.2", "x")):
-        with pytest.raises(ValueError, match="give either --output"):
-            outputs_of(*wrong)
-    with pytest.raises(ValueError, match="--ratios: 'a' is not a number"):
-        outputs_of(None, None, "0.2,a", "x")
-    with pytest.raises(ValueError, match=r"--ratios: 0\.2 is given twice"):
-        outputs_of(None, None, "0.2,0.20", "x")
-    with pytest.raises(ValueError, match="no ratio is given"):
-        outputs_of(None, None, ",", "x")
-
-
-def test_group_ratios_of_the_command_line():
-    assert parse_group_ratios(["encoder=0.2", "ffn=1"]) == {"encoder": 0.2, "ffn": 1.0}
-    for wrong, message in {
-        "encoder": "not of the form GROUP=RATIO",
-        "encoder=x": "--group_ratio encoder: 'x' is not a number",
-        "decoder=0.2": "unknown group 'decoder'",
-    }.items():
-        with pytest.raises(ValueError, match=message):
-            parse_group_ratios([wrong])
-    with pytest.raises(ValueError, match="ffn is given twice"):
-        parse_group_ratios(["ffn=1", "ffn=0"])
 
 
 def test_command(pair, tmp_path, capsys):
     options = ["--base", str(pair[0]), "--tuned", str(pair[1])]
     prefix = str(tmp_path / "merge_")
-    options += ["--ratios", "0.2,0.4", "--output-prefix", prefix, "--group-ratio", "encoder=0"]
+    options += ["--ratios", "0.2,0.4", "--output-prefix", prefix, "--max-shard-size", "2MB"]
+    options += ["--group-ratio", "encoder=0", "--group-ratio", "ffn=1", "--layer-ratio", "ffn.1=0"]
     assert command.main(options) == 0
     assert capsys.readouterr().out.split() == [prefix + "0.2", prefix + "0.4"]
     assert sorted(os.listdir(tmp_path)) == ["merge_0.2", "merge_0.4"]
-    assert ck.read_json(tmp_path / "merge_0.4" / RECORD)["group_ratio"] == {"encoder": 0.0}
+    record = ck.read_json(tmp_path / "merge_0.4" / RECORD)
+    assert record["group_ratio"] == {"encoder": 0.0, "ffn": 1.0}
+    assert record["layer_ratio"] == {"ffn.1": 0.0} and record["max_shard_size"] == 2_000_000
+    expected = merge(*pair, tmp_path / "x", 0.4, record["group_ratio"], record["layer_ratio"])
+    assert ck.tensor_hashes(tmp_path / "merge_0.4") == ck.tensor_hashes(expected)
 
 
 def test_thin_script():

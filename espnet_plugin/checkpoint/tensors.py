@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from espnet_plugin.checkpoint.files import read_json
+from espnet_plugin.checkpoint.layout import (
+    EMBEDDING,
+    INDEX,
+    ITEM_BYTES,
+    OUTPUT,
+    WEIGHTS,
+    model_layout,
+)
+from espnet_plugin.checkpoint.parallel import for_each, usable_threads
+from espnet_plugin.checkpoint.places import CHUNK_BYTES, Place, Reader
 
 if TYPE_CHECKING:
     import torch
 
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
-EMBEDDING = "model.decoder.embed_tokens.weight"
-OUTPUT = "proj_out.weight"  # tied to EMBEDDING; never stored twice
 SINUSOIDS = "model.encoder.embed_positions.weight"  # fixed by definition, not learned
-
-# The types that models are stored in, by their names in safetensors files.
-SAFETENSORS_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 def model_dir_exists(path: str | Path) -> bool:
@@ -49,7 +54,8 @@ class Tensors:
     """The tensors of a model directory, read one at a time.
 
     Attributes:
-        names: Sorted names, the tied output projection left out.
+        places: Where each tensor lies, by name; the tied output projection is left out.
+        names: Sorted names.
     """
 
     def __init__(self, model_dir: str | Path) -> None:
@@ -63,35 +69,9 @@ class Tensors:
             ValueError: A file is damaged; the index and the shards disagree.
         """
         self.directory = Path(model_dir)
-        if not self.directory.is_dir():
-            raise FileNotFoundError(f"{self.directory}: no such model directory")
-        self.files: dict[str, Path] = {}
-        if (self.directory / WEIGHTS).is_file():
-            self._add(self.directory / WEIGHTS)
-        elif (self.directory / INDEX).is_file():
-            index = read_json(self.directory / INDEX)["weight_map"]
-            for shard in sorted(set(index.values())):
-                if Path(shard).name != shard or not (self.directory / shard).is_file():
-                    raise FileNotFoundError(f"{self.directory / INDEX}: shard {shard!r} is missing")
-                self._add(self.directory / shard)
-            if wrong := sorted(set(index) ^ set(self.files)):
-                raise ValueError(f"{self.directory / INDEX}: index and shards differ in {wrong[0]}")
-        else:
-            raise FileNotFoundError(f"{self.directory}: neither {WEIGHTS} nor {INDEX}")
-        if OUTPUT in self.files and EMBEDDING in self.files:
-            import torch
-
-            if not torch.equal(self[OUTPUT], self[EMBEDDING]):
-                raise ValueError(f"{self.directory}: {OUTPUT} differs from {EMBEDDING} (untied)")
-            del self.files[OUTPUT]
-        self.names = sorted(self.files)
-
-    def _add(self, path: Path) -> None:
-        with _open_safetensors(path) as file:
-            for name in file.keys():  # noqa: SIM118  (safe_open is not iterable)
-                if name in self.files:
-                    raise ValueError(f"{path}: tensor {name} is also in {self.files[name]}")
-                self.files[name] = path
+        self.places = model_layout(model_dir)
+        self.names = sorted(self.places)
+        self._open: dict[Path, Any] = {}
 
     def __getitem__(self, name: str) -> torch.Tensor:
         """Return one tensor as stored.
@@ -99,26 +79,24 @@ class Tensors:
         Raises:
             ValueError: There is none of that name.
         """
-        if name not in self.files:
+        if name not in self.places:
             raise ValueError(f"{self.directory}: no tensor {name}")
-        with _open_safetensors(self.files[name]) as file:
-            return file.get_tensor(name)
+        path = self.places[name].path
+        if path not in self._open:
+            self._open[path] = _open_safetensors(path)
+        return self._open[path].get_tensor(name)
 
-    def spec(self, name: str) -> tuple[torch.dtype, tuple[int, ...]]:
-        """Return dtype and shape of a tensor without reading it.
 
-        Raises:
-            ValueError: It is not floating point.
-        """
-        import torch
+def check_dtypes(places: Mapping[str, Place]) -> None:
+    """Check that tensors are stored in types that models are stored in.
 
-        with _open_safetensors(self.files[name]) as file:
-            part = file.get_slice(name)
-            stored, shape = part.get_dtype(), tuple(part.get_shape())
-        if stored not in SAFETENSORS_DTYPES:
-            allowed = ", ".join(SAFETENSORS_DTYPES.values())
-            raise ValueError(f"{self.files[name]}: {name} is {stored}, allowed are {allowed}")
-        return getattr(torch, SAFETENSORS_DTYPES[stored]), shape
+    Raises:
+        ValueError: One is not; the message names it.
+    """
+    for name, place in places.items():
+        if place.dtype not in ITEM_BYTES:
+            allowed = ", ".join(ITEM_BYTES)
+            raise ValueError(f"{place.path}: {name} is {place.dtype}, allowed are {allowed}")
 
 
 def _open_safetensors(path: Path) -> Any:
@@ -151,15 +129,41 @@ def tensor_bytes(tensor: torch.Tensor) -> bytes:
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
-def tensor_hashes(model_dir: str | Path) -> dict[str, str]:
-    """Return the SHA-256 of each tensor of a model directory (its dtype, shape and bytes)."""
-    tensors = Tensors(model_dir)
-    hashes = {}
-    for name in tensors.names:
-        tensor = tensors[name]
-        head = f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}\n".encode()
-        hashes[name] = hashlib.sha256(head + tensor_bytes(tensor)).hexdigest()
-    return hashes
+def tensor_hashes(model_dir: str | Path, threads: int | None = None) -> dict[str, str]:
+    """Return the SHA-256 of each tensor of a model directory (its dtype, shape and bytes).
+
+    Files are read in pieces: memory does not depend on the model's size. Needs no torch.
+
+    Args:
+        model_dir: A directory with safetensors files.
+        threads: How many; None goes by the machine.
+
+    Raises:
+        FileNotFoundError: The directory, its weights or a shard is missing.
+        ValueError: A file is damaged, or the output projection is not tied.
+    """
+    places = model_layout(model_dir)
+
+    @contextmanager
+    def worker() -> Iterator[Callable[[str], str]]:
+        buffer = memoryview(bytearray(CHUNK_BYTES))
+        with Reader() as reader:
+
+            def work(name: str) -> str:
+                digest = hashlib.sha256(places[name].head)
+                for piece in reader.pieces(places[name], buffer):
+                    digest.update(piece)
+                return digest.hexdigest()
+
+            yield work
+
+    hashes = for_each(places, worker, usable_threads(threads))
+    return {name: hashes[name] for name in sorted(hashes)}
+
+
+def model_hash(hashes: Mapping[str, str]) -> str:
+    """Return one SHA-256 for a model from those of its tensors, however it is cut into files."""
+    return hashlib.sha256(json.dumps(dict(hashes), sort_keys=True).encode()).hexdigest()
 
 
 def fp16_tensor_hash(state: Mapping[str, torch.Tensor]) -> str:

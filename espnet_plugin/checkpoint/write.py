@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import math
+import os
 import shutil
-import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from espnet_plugin.checkpoint.files import atomic_dir, atomic_write, read_json, write_json
-from espnet_plugin.checkpoint.tensors import (
+from espnet_plugin.checkpoint.files import (
+    atomic_dir,
+    atomic_write,
+    fsync_dir,
+    read_json,
+    temporary_sibling,
+    write_json,
+)
+from espnet_plugin.checkpoint.layout import (
     EMBEDDING,
     INDEX,
+    ITEM_BYTES,
     OUTPUT,
-    SAFETENSORS_DTYPES,
     WEIGHTS,
-    check_state,
-    load_config,
-    tensor_bytes,
+    encode_header,
 )
+from espnet_plugin.checkpoint.tensors import check_state, load_config, tensor_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +45,7 @@ CARRIED = (
     "merges.txt",
     "tokens.txt",
 )
-DTYPES = tuple(SAFETENSORS_DTYPES.values())
+DTYPES = tuple(ITEM_BYTES)
 
 
 def torch_dtype(dtype: str | torch.dtype) -> torch.dtype:
@@ -52,10 +56,19 @@ def torch_dtype(dtype: str | torch.dtype) -> torch.dtype:
     """
     import torch
 
+    return getattr(torch, dtype_name(dtype))
+
+
+def dtype_name(dtype: str | torch.dtype) -> str:
+    """Return the name of a storage type, such as ``"float16"``.
+
+    Raises:
+        ValueError: It is not one that models are stored in.
+    """
     name = str(dtype).removeprefix("torch.")
     if name not in DTYPES:
         raise ValueError(f"dtype {name!r}, allowed are {', '.join(DTYPES)}")
-    return getattr(torch, name)
+    return name
 
 
 @contextlib.contextmanager
@@ -64,9 +77,7 @@ def safetensors_writer(
 ) -> Iterator[Callable[[str, torch.Tensor], None]]:
     """Write a safetensors file tensor by tensor, atomically.
 
-    The library's own writer wants all tensors in memory at once; a merge of two large models should
-    need one tensor at a time. Format, as the safetensors documentation has it (a little-endian
-    uint64 length, a JSON header padded with spaces to 8 bytes, then the tensors' bytes).
+    The library's own writer wants all tensors in memory at once.
 
     Args:
         path: The file to make or replace.
@@ -80,20 +91,13 @@ def safetensors_writer(
         ValueError: Name, order or shape differ from ``specs``; a dtype is not one that models are
             stored in.
     """
-    names = {torch_dtype(name): code for code, name in SAFETENSORS_DTYPES.items()}
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    offset = 0
-    for name, (dtype, shape) in specs.items():
-        if dtype not in names:
+    for name, (dtype, _) in specs.items():
+        if str(dtype).removeprefix("torch.") not in DTYPES:
             raise ValueError(f"{path}: {name} is {dtype}, allowed are {', '.join(DTYPES)}")
-        end = offset + math.prod(shape) * dtype.itemsize
-        header[name] = {"dtype": names[dtype], "shape": shape, "data_offsets": [offset, end]}
-        offset = end
-    encoded = json.dumps(header, separators=(",", ":")).encode()
-    encoded += b" " * (-len(encoded) % 8)
+    head, _, _ = encode_header({n: (dtype_name(d), tuple(s)) for n, (d, s) in specs.items()})
     waiting = iter(specs.items())
     with atomic_write(path) as file:
-        file.write(struct.pack("<Q", len(encoded)) + encoded)
+        file.write(head)
 
         def write(name: str, tensor: torch.Tensor) -> None:
             due = next(waiting, None)
@@ -155,8 +159,8 @@ def save_model_dir(
     _check_tied(state, output)
     kept = {name: tensor for name, tensor in sorted(state.items()) if name != OUTPUT}
     stored = str(wanted or kept[EMBEDDING].dtype).removeprefix("torch.")
-    with model_dir_writer(source_dir, output, stored, extra) as weights:
-        write_safetensors(weights, kept, wanted)
+    with model_dir_writer(source_dir, output, stored, extra) as directory:
+        write_safetensors(directory / WEIGHTS, kept, wanted)
     return Path(output)
 
 
@@ -176,48 +180,83 @@ def model_dir_writer(
 ) -> Iterator[Path]:
     """Make a model directory around weights that the block writes.
 
-    A new directory appears as a whole at the end. In an existing one each file is replaced
-    atomically: what is carried first, then the weights, then ``extra``, whose records (what the
-    weights were made from) are thus never there before the weights.
+    Everything is written into a temporary directory first. A new directory then appears as a whole.
+    In an existing one the files are replaced, each atomically, when all are complete: first goes
+    the old ``extra`` (the record of what the weights were made from), last comes the new, so that a
+    record never stands beside other weights; shards are never left mixed under an index.
 
     Args:
         source_dir: The model directory whose other files are carried.
         output: The directory to write.
         dtype: The name that ``config.json`` gives for the stored type, such as ``"float32"``.
-        extra: More files, name to a JSON-able value.
+        extra: More files, name to a JSON-able value; the block may still add to the values.
 
     Yields:
-        The path of ``model.safetensors``, for the block to write.
+        The directory in which the block writes ``model.safetensors``, or shards and their index.
 
     Raises:
         FileNotFoundError: ``source_dir`` has no configuration.
     """
     source, output = Path(source_dir), Path(output)
     config = {k: v for k, v in load_config(source).items() if k not in ("torch_dtype", "dtype")}
-    with contextlib.ExitStack() as stack:
-        in_place = output.is_dir() and any(output.iterdir())
-        directory = output if in_place else stack.enter_context(atomic_dir(output))
+    in_place = output.is_dir() and any(output.iterdir())
+    with _directory_inside(output) if in_place else atomic_dir(output) as directory:
         for name in CARRIED:
             if name != "config.json" and (source / name).is_file():
                 _copy(source / name, directory / name)
         write_json(directory / "config.json", {**config, "dtype": dtype})
-        yield directory / WEIGHTS
-        _remove_shards(directory)
+        yield directory
         for name, value in (extra or {}).items():
             write_json(directory / name, value)
+        if in_place:
+            _replace_model(directory, output, tuple(extra or ()))
+
+
+@contextlib.contextmanager
+def _directory_inside(path: Path) -> Iterator[Path]:
+    """Make a directory for temporary files, on the same file system even where `path` is a link."""
+    temporary = temporary_sibling(path / "new")
+    temporary.mkdir()
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace_model(new: Path, output: Path, records: Sequence[str]) -> None:
+    """Move a complete model into a directory that may hold another."""
+    for name in records:
+        (output / name).unlink(missing_ok=True)
+    shards = _shards(new)
+    for path in sorted(new.iterdir()):
+        if path.name not in {WEIGHTS, INDEX, *shards, *records}:
+            os.replace(path, output / path.name)
+    if (new / WEIGHTS).is_file():
+        os.replace(new / WEIGHTS, output / WEIGHTS)  # readers prefer it to shards
+        _remove_shards(output)
+    else:
+        _remove_shards(output)  # there is no model until the index is there again
+        (output / WEIGHTS).unlink(missing_ok=True)
+        for name in (*shards, INDEX):
+            os.replace(new / name, output / name)
+    for name in records:
+        os.replace(new / name, output / name)
+    fsync_dir(output)
+
+
+def _shards(directory: Path) -> list[str]:
+    if not (directory / INDEX).is_file():
+        return []
+    return sorted({Path(s).name for s in read_json(directory / INDEX)["weight_map"].values()})
 
 
 def _remove_shards(directory: Path) -> None:
-    """Remove the shards of an earlier model; readers prefer the single file anyway."""
-    if (directory / INDEX).is_file():
-        shards = set(read_json(directory / INDEX)["weight_map"].values())
-        (directory / INDEX).unlink()
-        for shard in shards:
-            (directory / Path(shard).name).unlink(missing_ok=True)
+    shards = _shards(directory)
+    (directory / INDEX).unlink(missing_ok=True)
+    for shard in shards:
+        (directory / shard).unlink(missing_ok=True)
 
 
 def _copy(source: Path, target: Path) -> None:
-    if source.resolve() == target.resolve():
-        return
     with atomic_write(target) as file, open(source, "rb") as original:
         shutil.copyfileobj(original, file)

@@ -1,0 +1,108 @@
+"""The arithmetic of merging against plain numpy, in all mixtures of types, at all odd values."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from espnet_plugin.merge import formula
+from espnet_plugin.merge.formula import RAW, Interpolator
+
+DTYPES = ("float32", "float16", "bfloat16")
+
+
+def stored(values, dtype):
+    """Round float32 values to a stored type, by another way than the package's."""
+    if dtype == "float32":
+        return values.astype(np.float32)
+    if dtype == "float16":
+        return values.astype(np.float16).view(np.uint16)
+    bits = values.astype(np.float32).view(np.uint32).astype(np.uint64)
+    low, high = bits & 0xFFFF, bits >> 16
+    return (high + ((low > 0x8000) | ((low == 0x8000) & (high & 1 == 1)))).astype(np.uint16)
+
+
+def wide(raw, dtype):
+    if dtype == "float32":
+        return raw
+    if dtype == "float16":
+        return raw.view(np.float16).astype(np.float32)
+    return (raw.astype(np.uint32) << 16).view(np.float32)
+
+
+def merged(base, tuned, ratio, dtypes):
+    """Merge raw arrays; dtypes are those of the base, the tuned model and the result."""
+    output = np.zeros(len(base), RAW[dtypes[2]])
+    Interpolator()("x", (base, dtypes[0]), (tuned, dtypes[1]), [ratio], [output], dtypes[2])
+    return output
+
+
+def values(seed, n=1000):
+    """Values of all magnitudes that float16 has."""
+    rng = np.random.default_rng(seed)
+    return (rng.standard_normal(n) * 10.0 ** rng.uniform(-9, 3, n)).astype(np.float32)
+
+
+@pytest.mark.parametrize("dtypes", itertools.product(DTYPES, repeat=3))
+def test_the_formula_in_every_mixture_of_types(dtypes):
+    base, tuned = stored(values(0), dtypes[0]), stored(values(1), dtypes[1])
+    one, two = wide(base, dtypes[0]), wide(tuned, dtypes[1])
+    for ratio in (0.2, 0.4, 1 / 3):
+        expected = np.float32(ratio) * two + np.float32(1 - ratio) * one
+        found = merged(base, tuned, ratio, dtypes)
+        assert np.array_equal(found, stored(expected, dtypes[2]))
+    for ratio, raw, dtype, value in ((0.0, base, dtypes[0], one), (1.0, tuned, dtypes[1], two)):
+        found = merged(base, tuned, ratio, dtypes)
+        assert np.array_equal(found, raw if dtype == dtypes[2] else stored(value, dtypes[2]))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_all_half_precision_values_come_back(dtype):
+    every = np.arange(1 << 16, dtype=np.uint16)
+    every = every[(every & formula.EXPONENT[dtype]) != formula.EXPONENT[dtype]]
+    for ratio in (0.1, 0.4, 0.7):
+        for result in (dtype, "float32"):
+            found = merged(every, every, ratio, (dtype, dtype, result))
+            expected = every if result == dtype else wide(every, dtype)
+            assert np.array_equal(found, expected)
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1))
+@settings(max_examples=50, deadline=None)
+def test_what_is_equal_in_both_stays(numbers):
+    same = np.array(numbers, np.float32)
+    other = np.append(same[1:], np.float32(1)).astype(np.float32)
+    for ratio in (0.2, 0.4, 0.9):
+        assert np.array_equal(merged(same, same, ratio, ("float32",) * 3), same)
+        mixed = merged(same, np.where(same > 0, same, other), ratio, ("float32",) * 3)
+        assert np.array_equal(mixed[same > 0], same[same > 0])
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, formula.BLOCK - 1, formula.BLOCK, 2 * formula.BLOCK + 3])
+def test_pieces_of_any_length(n):
+    base, tuned = values(2, n), values(3, n)
+    expected = np.float32(0.4) * tuned + np.float32(1 - 0.4) * base
+    assert np.array_equal(merged(base, tuned, 0.4, ("float32",) * 3), expected)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("ratio", [0.0, 0.4, 1.0])
+def test_nan_and_infinity_are_found_anywhere(wrong, ratio):
+    good = values(4, formula.BLOCK + 9)
+    bad = good.copy()
+    bad[formula.BLOCK + 5] = wrong
+    for dtype in DTYPES:
+        one, two = stored(good, dtype), stored(bad, dtype)
+        for pair, where in (((one, two), "tuned"), ((two, one), "base")):
+            with pytest.raises(ValueError, match=f"{where}: x holds NaN or infinite values"):
+                merged(*pair, ratio, (dtype,) * 3)
+
+
+def test_overflow_of_the_stored_type():
+    large = np.array([1e5, 3e38], np.float32)
+    for dtype, at in (("float16", 0), ("bfloat16", 1)):
+        value = large[at : at + 1] if at == 0 else np.array([3.4028235e38], np.float32)
+        with pytest.raises(ValueError, match=f"x: values do not fit {dtype}"):
+            merged(value, value, 1.0, ("float32", "float32", dtype))
