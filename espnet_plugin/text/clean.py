@@ -83,7 +83,7 @@ _ENTITY = re.compile(
     rf"&(?:{_AMPERSAND})*((?:#[0-9]{{1,7}}|#[xX][0-9a-fA-F]{{1,6}}|[a-zA-Z][a-zA-Z0-9]{{1,31}});)"
 )
 _UNSEEN = re.compile(
-    r"<!--.*?-->|<(script|style)\b[^<>]*>.*?</\1\s*>|<![a-z][^<>]*>|<\?[a-z][^<>]*>", re.IGNORECASE
+    r"<!--[^<>]*>|<(script|style)\b[^<>]*>[^<]*</\1\s*>|<[!?][a-z][^<>]*>", re.IGNORECASE
 )
 _ATTRIBUTE = r"""\s+[\w:.-]++\s*=\s*(?:"[^"<>]*+"|'[^'<>]*+'|[^\s"'<>]++)"""
 _TAG = re.compile(rf"</?([a-z][\w:-]*+)(?:{_ATTRIBUTE})*+\s*/?>", re.IGNORECASE)
@@ -99,6 +99,14 @@ def _html(text: str) -> str:
     return text
 
 
+def _append(kept: list[str], rest: str) -> None:
+    """Append what is left of a word; of punctuation only what closes, to the word before it."""
+    if any(map(str.isalnum, rest)):
+        kept.append(rest)
+    elif kept and not rest.strip(_CLOSING):
+        kept[-1] += rest  # `see http://x.my.` becomes `see.`
+
+
 def _without(marked: Callable[[str], bool], pattern: re.Pattern[str]) -> _Change:
     """Make a change that drops a pattern, looked for only in words (between spaces) with a mark."""
 
@@ -106,11 +114,10 @@ def _without(marked: Callable[[str], bool], pattern: re.Pattern[str]) -> _Change
         kept: list[str] = []
         for word in text.split(" "):
             rest = pattern.sub("", word) if marked(word) else word
-            if rest != word and not any(map(str.isalnum, rest)):
-                if kept and not rest.strip(_CLOSING):
-                    kept[-1] += rest  # `see http://x.my.` becomes `see.`
-                continue
-            kept.append(rest)
+            if rest == word:
+                kept.append(word)
+            else:
+                _append(kept, rest)
         return " ".join(kept)
 
     return change
@@ -162,6 +169,9 @@ _MAYBE_EMOJI = re.compile("[\u200d\u203c-\u3299\ufe0e\ufe0f\U0001f000-\U000fffff
 _EMOTICON = re.compile(r"[:;=]['^o-]?[()\[\]DPpO|/\\*]+|<3+|</3|\^_*\^|[(][:;=]")
 
 
+_SPACED_MARK = re.compile(r" (?=[^\w\s])")  # `sedap\U0001f602.` becomes `sedap.`
+
+
 def _maybe_emoji(texts: Sequence[str], which: Sequence[int]) -> list[int]:
     emoji = _MAYBE_EMOJI.search
     return [
@@ -184,14 +194,13 @@ def _emoji(text: str) -> str:
         rest = word
         if not word.isascii():
             rest = _EMOJI.sub(" ", word)
-            if rest != word:
-                rest = _SPACED_MARK.sub("", rest).strip(" ")
-        if (rest or rest == word) and not _EMOTICON.fullmatch(rest):
-            kept.append(rest)
+        if rest != word:
+            _append(kept, _SPACED_MARK.sub("", rest).strip(" "))
+        elif not _EMOTICON.fullmatch(word):
+            kept.append(word)
     return " ".join(kept)
 
 
-_SPACED_MARK = re.compile(r" (?=[^\w\s])")  # `sedap\U0001f602.` becomes `sedap.`
 _WHISPER = re.compile(r"\s?<\|[^|<>]{0,40}\|>")
 
 

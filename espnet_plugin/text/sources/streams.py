@@ -111,7 +111,9 @@ def whole_lines(
                     del buffer[-surplus:]
                     left_out += surplus
                 break
-            yield bytes(buffer[:end]), end + left_out
+            with memoryview(buffer) as view:
+                lines = bytes(view[:end])
+            yield lines, end + left_out
             del buffer[:end]
             left_out = 0
     if buffer:
