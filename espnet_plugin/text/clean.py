@@ -23,12 +23,14 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 
 import regex
 
 from espnet_plugin.cli import nearest
 from espnet_plugin.text.elongation import check_languages, elongated, squeeze_words
 
+CLEANER_VERSION = "1"  # raised whenever any output changes
 UNSETTLED = "unsettled"  # counted beside the steps
 _ROUNDS = 10
 
@@ -268,6 +270,15 @@ class Cleaner:
         self.languages = tuple(languages)
         if "elongation" in self.steps:
             check_languages(self.languages)
+
+    @property
+    def fingerprint(self) -> str:
+        """What decides the output: versions (of the words known, too), steps and languages."""
+        parts = [CLEANER_VERSION, *self.steps, f"unicode {unicodedata.unidata_version}"]
+        parts.append(f"regex {version('regex')}")
+        if "elongation" in self.steps and self.languages:
+            parts += [f"wordfreq {version('wordfreq')}", *self.languages]
+        return " ".join(parts)
 
     def clean(self, texts: Sequence[str]) -> tuple[list[str], Counter[str]]:
         """Clean texts, best many at once.

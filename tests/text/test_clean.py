@@ -154,7 +154,7 @@ PIECES = st.sampled_from([*_PIECES.split(" "), " ", "\n"])
 TEXT = st.lists(PIECES, max_size=14).map("".join) | st.text()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(TEXT, max_size=4), st.sets(st.sampled_from(STEPS)) | st.just(set(STEPS)))
 @example(["<" * 12 + "b" + ">b" * 12 + ">"], set(STEPS))
 def test_cleaning_twice_is_cleaning_once(texts: list[str], steps: set[str]) -> None:
@@ -173,6 +173,9 @@ def test_steps_have_their_order_and_the_cleaner_can_be_shipped() -> None:
     cleaner = Cleaner(["whitespace", "html"])
     assert cleaner.steps == ("html", "whitespace")
     assert pickle.loads(pickle.dumps(cleaner)).clean(["a&amp;  b"])[0] == ["a& b"]
+    prints = {each.fingerprint for each in (cleaner, CLEANER, Cleaner(languages=["en"]))}
+    assert len(prints) == 3
+    assert Cleaner(["html", "whitespace"], ["en"]).fingerprint == cleaner.fingerprint
     assert Cleaner([]).clean(["  http://x.my "]) == (["  http://x.my "], Counter())
 
 
