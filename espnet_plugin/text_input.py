@@ -21,6 +21,7 @@ def prepare(
     lang: str | None = None,
     config: str | None = None,
     valid_output: str | None = None,
+    exclude: Sequence[str] = (),
     field: str | None = None,
     strict: bool | None = None,
     workers: int | None = None,
@@ -28,6 +29,7 @@ def prepare(
     scheduler: str | None = None,
     cluster: str | None = None,
     keep_work: bool = False,
+    plots: bool = True,
 ) -> None:
     """Make a store of text; one that was made from the same inputs in the same way is kept.
 
@@ -41,6 +43,7 @@ def prepare(
         lang: Language of lines that do not carry one; None: from their words' tags.
         config: YAML of a `CorpusConfig`; None for its defaults.
         valid_output: A second store, for the lines that are held out.
+        exclude: Inputs whose lines are dropped wherever they occur, such as texts of test sets.
         field: Field that holds the text; None is what the configuration says.
         strict: Fail at the first line that cannot be read; None is what the configuration says.
         workers: Processes on this machine; None is one a processor.
@@ -48,6 +51,7 @@ def prepare(
         scheduler: Address of a Dask scheduler.
         cluster: YAML of a `SlurmCluster`.
         keep_work: Leave the directory of unfinished work.
+        plots: Draw pictures of the statistics, where matplotlib is installed.
 
     Raises:
         FileNotFoundError: If an input, the model or the configuration is missing.
@@ -57,6 +61,7 @@ def prepare(
     from espnet_plugin.text.corpus.pipeline import beside, build
     from espnet_plugin.text.corpus.plan import Plan
     from espnet_plugin.text.executors import make_executor
+    from espnet_plugin.text.sources import expand
 
     target = Path(output).absolute()
     outputs = {"train": target}
@@ -71,9 +76,10 @@ def prepare(
         lang_tokens=tuple(parse_lang_tokens(lang_tokens).items()),
         lang=lang,
         work=str(beside(target, "work")),
+        exclude=tuple(str(path.absolute()) for path in expand(exclude)) if exclude else (),
     )
-    plots = importlib.util.find_spec("matplotlib") is not None
-    if not plots:
+    if plots and importlib.util.find_spec("matplotlib") is None:
+        plots = False
         print("no pictures: matplotlib is missing (pip install 'espnet-asyncswitch[train]')")
     start = time.monotonic()
     with make_executor(executor, workers, scheduler, cluster) as chosen:
@@ -87,7 +93,8 @@ def prepare(
     print(report.accounting())
     for warning in report.warnings():
         print(f"warning: {warning}")
-    stats([str(path) for path in outputs.values()])
+    for path in outputs.values():
+        print(_describe(str(path), TextStore(path).manifest))
     print(f"{report.read:,} lines in {seconds:.1f} s: {report.read / seconds:,.0f} lines/s")
 
 

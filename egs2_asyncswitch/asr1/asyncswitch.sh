@@ -41,8 +41,9 @@ test_sets=                    # sets to report, separated by spaces
 example_sets=                 # sets to decode and show, too small to score
 acoustic_train_set=           # speech to adapt the base model on before everything else; empty: not at all
 acoustic_valid_set=           # validation of the same
-text_train=                   # unpaired text, JSON lines; empty: DATADIR/text/train.jsonl
-text_valid=                   # validation of the same; empty: DATADIR/text/valid.jsonl
+text_train=                   # unpaired text, a file or folder in any format of text_corpus; empty: DATADIR/text/train.jsonl
+text_valid=                   # validation of the same, or held_out: a share of it; empty: DATADIR/text/valid.jsonl
+text_corpus_config=conf/text_corpus.yaml # how unpaired text is cleaned and filtered
 mix_input=                    # text to widen by phrase mixing into text_train; empty: text_train is there already
 mix_phrases=                  # bilingual phrase lists for it, separated by spaces
 mix_lines=20000               # how many lines to make
@@ -197,6 +198,7 @@ fi
 if begin 2 "synthetic data"; then
     if [ -n "$mix_input" ]; then
         [ -n "$mix_phrases" ] || fail "--mix_input needs --mix_phrases"
+        [ "$text_valid" != held_out ] || fail "--mix_input needs a file as --text_valid: nothing of it may be mixed"
         need 1 "$mix_input" "$text_valid"
         mix=(--input "$mix_input" --output "$text_train" --lines "$mix_lines")
         for file in $mix_phrases; do need 1 "$file"; mix+=(--phrases "$file"); done
@@ -235,12 +237,18 @@ fi
 if begin 6 "text store: $text_train -> $dumpdir/text"; then
     need_models init
     need 2 "$text_train"
-    need 1 "$text_valid"
-    for part in train valid; do
-        if [ $part = train ]; then input=$text_train; else input=$text_valid; fi
-        plugin text_corpus prepare --input "$input" --output "$dumpdir/text/$part" --model "$expdir/init" \
-            --lang_tokens "$lang_tokens" --text_style "$text_style"
-    done
+    # prepare INPUT STORE [option...]: a store made from the same text in the same way is kept
+    prepare() {
+        plugin text_corpus prepare --input "$1" --output "$dumpdir/text/$2" --model "$expdir/init" \
+            --config "$text_corpus_config" --lang_tokens "$lang_tokens" --text_style "$text_style" --nj "$nj" "${@:3}"
+    }
+    if [ "$text_valid" = held_out ]; then
+        prepare "$text_train" train --valid_output "$dumpdir/text/valid"
+    else
+        need 1 "$text_valid"
+        prepare "$text_train" train
+        prepare "$text_valid" valid
+    fi
 fi
 
 if begin 7 "statistics"; then

@@ -25,7 +25,7 @@ def write_corpus(path: Path, lines: int = 500) -> Path:
     for number in range(lines):
         words = [(MALAY, ENGLISH)[number % 2], MALAY, ENGLISH][: 1 + number % 3]
         drawn = [rng.choice(w, int(rng.integers(2, 6))) for w in words]
-        line = " ".join([*np.concatenate(drawn), f"no{number}"]).encode()
+        line = " ".join([*np.concatenate(drawn), f"{number}"]).encode()
         match number % 50:
             case 7:
                 line = made[int(rng.integers(len(made)))]

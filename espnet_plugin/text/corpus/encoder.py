@@ -54,17 +54,20 @@ class Encoder:
         Returns:
             All tokens in order `(tokens,)` uint16, and the number of each line `(lines,)` int64.
         """
-        joined = " ".join(lines)
-        # runs of spaces are tokens of their own
-        if not lines or not self._by_chunk or "  " in f" {joined} ":
+        if not self._by_chunk:
             return self._whole(lines)
-        chunks = joined.split(" ")
-        found = self._look_up(chunks)
+        # runs of spaces, and those at the ends, are tokens of their own: such a line is one chunk
+        pieces = [
+            [line]
+            if not line or "  " in line or line[0] == " " or line[-1] == " "
+            else line.split(" ")
+            for line in lines
+        ]
+        found = self._look_up(list(chain.from_iterable(pieces)))
         sizes = np.fromiter(map(len, found), np.int64, len(found)) // 2
-        ends = np.cumsum(np.fromiter((line.count(" ") + 1 for line in lines), np.int64, len(lines)))
         total = np.concatenate([[0], np.cumsum(sizes)])
-        lengths = np.diff(total[np.concatenate([[0], ends])])
-        return np.frombuffer(b"".join(found), np.uint16), lengths
+        ends = np.cumsum([0, *map(len, pieces)])
+        return np.frombuffer(b"".join(found), np.uint16), np.diff(total[ends])
 
     def _look_up(self, chunks: list[str]) -> list[bytes]:
         """Return the tokens of each chunk as uint16 bytes."""

@@ -8,7 +8,7 @@ import numpy as np
 import regex
 
 from espnet_plugin.score.switching import INDEPENDENT
-from espnet_plugin.text.corpus.plan import Plan
+from espnet_plugin.text.corpus.plan import NO_LANG, Plan
 
 # Reasons to drop a line that could be read, in the order in which they are looked for.
 REASONS = (
@@ -21,7 +21,6 @@ REASONS = (
     "cmi_high",
     "too_many_tokens",
 )
-NO_LANG = 255  # code of a language that is not kept
 _LETTER = regex.compile(r"\p{L}")
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from espnet_plugin.text.corpus.lines import NO_LANG, cmi_of, judge
-from espnet_plugin.text.corpus.plan import Plan
+from espnet_plugin.text.corpus.lines import cmi_of, judge
+from espnet_plugin.text.corpus.plan import NO_LANG, Plan
 from espnet_plugin.text.corpus.units import Units, account, plain
 from espnet_plugin.text.dedup import line_hashes
 from espnet_plugin.text.sources import Block, Records, read, where

@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import regex
 
-from espnet_plugin.checkpoint import sha256_file
+from espnet_plugin.checkpoint import read_json, sha256_file
 from espnet_plugin.cli import nearest
 from espnet_plugin.prompt import MAX_TOKENS, PromptBuilder
 from espnet_plugin.score.switching import INDEPENDENT, LANGUAGES
 from espnet_plugin.text.corpus.config import CorpusConfig
 from espnet_plugin.text.corpus.encoder import Encoder
+from espnet_plugin.text.dedup import DEDUP_VERSION
 from espnet_plugin.text.near_duplicates import NearDuplicates
-from espnet_plugin.text.sources import SourceSettings
+from espnet_plugin.text.sources import SourceSettings, fingerprint
 
 if TYPE_CHECKING:
     from espnet_plugin.text.tags import Tagger
 
+NO_LANG = 255  # code of a language that is not kept
 VERSION = 1  # raised when the same plan makes other stores; an old store is then made again
 _loading = threading.Lock()  # a Dask worker may have several threads
 
@@ -36,6 +38,7 @@ class Plan:
         lang_tokens: Languages of the data and Whisper's codes, as pairs.
         lang: Language of lines that do not carry one; None: from their tags.
         work: Directory of unfinished work; absolute, seen by all workers.
+        exclude: Files whose lines are dropped where they occur; absolute.
     """
 
     config: CorpusConfig
@@ -43,6 +46,7 @@ class Plan:
     lang_tokens: tuple[tuple[str, str], ...]
     lang: str | None
     work: str
+    exclude: tuple[str, ...] = ()
 
     @property
     def langs(self) -> list[str]:
@@ -74,12 +78,13 @@ class Plan:
             FileNotFoundError: If the model directory has no tokenizer.
             ValueError: If a language, style, script or limit is not possible.
         """
-        langs, c = self.langs, self.config
-        for lang in [*(c.languages or ()), *([self.lang] if self.lang else [])]:
-            _Builder(self.model, dict(self.lang_tokens)).lang_code(lang, "languages, --lang")
-        if len(langs) > 256:
-            raise ValueError(f"lang_tokens: {len(langs)} languages, the store holds up to 256")
-        letters_of(c.scripts)
+        c = self.config
+        for lang in c.languages or ():
+            self.tools.builder.lang_code(lang, "languages")
+        if self.lang is not None:
+            self.tools.builder.lang_code(self.lang, "--lang")
+        if len(self.langs) > NO_LANG:
+            raise ValueError(f"lang_tokens: {len(self.langs)} languages, at most {NO_LANG} fit")
         room = self.tools.max_tokens
         if c.max_tokens is not None and c.max_tokens > room:
             raise ValueError(
@@ -107,6 +112,8 @@ class Plan:
             "lang_tokens": dict(self.lang_tokens),
             "lang": self.lang,
             "held_out": held_out,
+            "exclude": fingerprint([Path(path) for path in self.exclude]),
+            "duplicates": DEDUP_VERSION,
             "tokenizer": tools.tokenizer_sha256,
             "tagger": tools.tagger.fingerprint if tools.tagger else None,
             "near_duplicates": self.near.fingerprint if self.near else None,
@@ -119,10 +126,8 @@ class _Builder(PromptBuilder):
 
     @cached_property
     def _vocab(self) -> dict[str, int]:
-        from tokenizers import Tokenizer
-
-        path = Path(self.model_dir) / "tokenizer.json"
-        return Tokenizer.from_file(str(path)).get_vocab(with_added_tokens=True)
+        spec = read_json(Path(self.model_dir) / "tokenizer.json")
+        return spec["model"]["vocab"] | {t["content"]: t["id"] for t in spec["added_tokens"]}
 
 
 class Tools:

@@ -67,7 +67,7 @@ class Report:
         rows = [("read", self.read)]
         rows += [(NAMES[part], n) for part, n in self.kept.items()]
         rows += [(f"dropped: {reason}", n) for reason, n in self.dropped.items()]
-        width = max(len(name) for name, _ in rows)
+        width = max(len(name) for name in ["lines", *(name for name, _ in rows)])
         lines = [f"| {'lines'.ljust(width)} |      number | share of read |"]
         lines += [f"| {'-' * width} | ----------: | ------------: |"]
         for name, n in rows:
