@@ -154,7 +154,7 @@ PIECES = st.sampled_from([*_PIECES.split(" "), " ", "\n"])
 TEXT = st.lists(PIECES, max_size=14).map("".join) | st.text()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(TEXT, max_size=4), st.sets(st.sampled_from(STEPS)) | st.just(set(STEPS)))
 @example(["<" * 12 + "b" + ">b" * 12 + ">"], set(STEPS))
 def test_cleaning_twice_is_cleaning_once(texts: list[str], steps: set[str]) -> None:
