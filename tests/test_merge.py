@@ -17,6 +17,7 @@ from espnet_plugin.merge import (
     merge_states,
     merge_sweep,
 )
+from tests.fixtures.random_model import whisper_config, whisper_shapes
 
 NAME = "model.decoder.layers.0.encoder_attn.k_proj.weight"
 
@@ -242,6 +243,12 @@ def test_command(pair, tmp_path, capsys):
     assert record["layer_ratio"] == {"ffn.1": 0.0} and record["max_shard_size"] == 2_000_000
     expected = merge(*pair, tmp_path / "x", 0.4, record["group_ratio"], record["layer_ratio"])
     assert ck.tensor_hashes(tmp_path / "merge_0.4") == ck.tensor_hashes(expected)
+
+
+def test_random_models_have_whispers_tensors():
+    """`tests.fixtures.random_model`, which makes models for the other tests of merging."""
+    config = whisper_config(16, 2)
+    assert whisper_shapes(config) == dict(sorted(ck.expected_shapes(config).items()))
 
 
 def test_thin_script():

@@ -24,6 +24,7 @@ from espnet_plugin.checkpoint.layout import (
     WEIGHTS,
     encode_header,
     model_layout,
+    read_layout,
     split_shards,
 )
 from espnet_plugin.checkpoint.parallel import for_each, usable_threads
@@ -84,6 +85,7 @@ __all__ = [
     "model_hash",
     "model_layout",
     "read_json",
+    "read_layout",
     "safetensors_writer",
     "save_model_dir",
     "sha256_file",

@@ -36,7 +36,7 @@ def for_each[T](
     Args:
         names: Taken in this order.
         worker: Entered once by each thread; gives the function, with buffers and files of its own.
-        threads: How many.
+        threads: How many, this one included.
 
     Returns:
         What the function returned, by name, in the order of `names`.
@@ -64,20 +64,18 @@ def for_each[T](
             errors[position] = error
             stop.set()
 
-    if threads == 1:
+    helpers = [threading.Thread(target=run, daemon=True) for _ in range(threads - 1)]
+    try:
+        for thread in helpers:
+            thread.start()
         run()
-    else:
-        started = [threading.Thread(target=run, daemon=True) for _ in range(threads)]
-        try:
-            for thread in started:
-                thread.start()
-            for thread in started:
+        for thread in helpers:
+            thread.join()
+    finally:  # an interrupt reaches this thread alone
+        stop.set()
+        for thread in helpers:
+            if thread.ident is not None:
                 thread.join()
-        finally:  # an interrupt reaches this thread alone
-            stop.set()
-            for thread in started:
-                if thread.ident is not None:
-                    thread.join()
     if errors:
         raise errors[min(errors)]
     return dict(results[position] for position in sorted(results))

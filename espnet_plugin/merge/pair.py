@@ -138,7 +138,12 @@ class Merger:
         self._pair, self._reader, self._hashes = pair, reader, hashes
         self.interpolator = Interpolator(str(pair.base), str(pair.tuned))
         self.digests: tuple[str, str] = "", ""
-        self._inputs = [memoryview(bytearray(CHUNK * 4)) for _ in range(2)]
+        wide = [
+            max(ITEM_BYTES[p.dtype] for p in side)
+            for side in zip(*pair.places.values(), strict=True)
+        ]
+        self._inputs = [memoryview(bytearray(CHUNK * size)) for size in wide]
+        self._item = max(ITEM_BYTES[dtype] for dtype in pair.dtypes.values())
         self._outputs: list[Raw] = []
 
     def pieces(self, name: str, ratios: Sequence[float]) -> Iterator[tuple[int, list[Raw]]]:
@@ -160,7 +165,7 @@ class Merger:
         own = [self._pair.ratio_of(name, ratio) for ratio in ratios]
         stored = self._pair.dtypes[name]
         while len(self._outputs) < len(own):
-            self._outputs.append(np.empty(CHUNK, np.float32))
+            self._outputs.append(np.empty(CHUNK * self._item, np.uint8))
         digests = [hashlib.sha256(place.head) for place in (one, two)] if self._hashes else []
         elements = math.prod(one.shape)
         for first in range(0, elements, CHUNK):
