@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-SHARE = 0.02  # of a GPU's memory, for a chunk's logits, their exponentials and their gradient
-CPU_BYTES = 2**28  # the same on a CPU: more is not faster
+SHARE = 0.02  # of a GPU's memory, for a chunk's logits and their exponentials
+CPU_BYTES = 2**28  # the same on a CPU, which needs no room for the exponentials
 LEAST, MOST = 64, 8192  # rows
+BLOCK_BYTES = 2**21  # of logits, that a CPU's cache holds
 
 
 def chunk_rows(device: torch.device, vocab: int) -> int:
@@ -25,26 +26,54 @@ def chunk_rows(device: torch.device, vocab: int) -> int:
         vocab: Entries of the vocabulary.
     """
     if device.type == "cuda":
-        memory = SHARE * torch.cuda.get_device_properties(device).total_memory
+        rows = int(SHARE * torch.cuda.get_device_properties(device).total_memory / (8 * vocab))
     else:
-        memory = CPU_BYTES
-    rows = int(memory / (2 * 4 * vocab))  # float32 logits, and the product's output before the cast
+        rows = CPU_BYTES // (4 * vocab)
     return max(LEAST, min(MOST, rows // LEAST * LEAST))
 
 
-def _softmax_parts(
-    logits: torch.Tensor, target: torch.Tensor
+def _losses(
+    logits: torch.Tensor, target: torch.Tensor, smoothing: float = 0.0, gradient: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Turn `(rows, vocabulary)` float32 logits into exponentials, in place.
+    """Compute the losses of some rows, and turn their logits into gradients, in place.
+
+    Args:
+        logits: `(rows, vocabulary)`; overwritten.
+        target: `(rows,)` long.
+        smoothing: 0..1.
+        gradient: Whether `logits` is to hold d loss / d logits, each row multiplied by its sum.
 
     Returns:
-        Losses `(rows,)`; whether no entry is above the target's `(rows,)`; and the sums of the
-        exponentials `(rows, 1)`, whose largest is 1.
+        Losses `(rows,)` float32; whether no entry is above the target's `(rows,)`; and the sums
+        `(rows, 1)` of exp(logit - largest logit).
     """
-    top = logits.amax(-1, keepdim=True)
-    hit = logits.gather(1, target[:, None])
-    sums = logits.sub_(top).exp_().sum(-1, keepdim=True)
-    return (sums.log() + (top - hit))[:, 0], (hit >= top)[:, 0], sums
+    vocab = logits.shape[1]
+    # A few rows at a time stay in a CPU's cache through all that is done to them: three times as
+    # fast as one step after another over all rows. A GPU wants all of them.
+    step = len(logits) if logits.device.type != "cpu" else max(1, BLOCK_BYTES // (4 * vocab))
+    parts = []
+    for low in range(0, len(logits), max(step, 1)):
+        part, aims = logits[low : low + step], target[low : low + step, None]
+        block = part.float()  # the same memory where it is float32 already
+        top = block.amax(-1, keepdim=True)
+        hit = block.gather(1, aims)
+        loss = top - hit
+        if smoothing:
+            loss += smoothing * (hit - block.mean(-1, keepdim=True))
+        sums = block.sub_(top).exp_().sum(-1, keepdim=True)
+        parts.append((loss.add_(sums.log()), hit >= top, sums))
+        if gradient:
+            # softmax - (1 - e) one-hot - e / vocabulary, times the sum of exponentials
+            if smoothing:
+                block.sub_(smoothing / vocab * sums)
+            block.scatter_add_(1, aims, (smoothing - 1.0) * sums)
+            if block is not part:
+                part.copy_(block)
+    if not parts:
+        none = logits.new_zeros(0, 1, dtype=torch.float32)
+        return none[:, 0], none[:, 0] > 0, none
+    losses, hits, totals = (torch.cat(each) for each in zip(*parts, strict=True))
+    return losses[:, 0], hits[:, 0], totals
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -61,32 +90,23 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         chunk: int,
         scale: float,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        rows, vocab = hidden.shape[0], weight.shape[0]
+        rows = len(hidden)
         need_hidden, need_weight = ctx.needs_input_grad[:2]
         grad_hidden = torch.empty_like(hidden) if need_hidden else None
         grad_weight: torch.Tensor | None = None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         correct = torch.zeros((), dtype=torch.long, device=hidden.device)
         cast = weight.to(dtype)
+        chunk = -(-rows // -(-rows // chunk)) if rows else 1  # chunks of equal size
         for low in range(0, rows, chunk):
             part, target = hidden[low : low + chunk].to(dtype), targets[low : low + chunk]
-            logits = (part @ cast.T).float()
-            mean = logits.mean(-1) if smoothing else None
-            hit = logits.gather(1, target[:, None])[:, 0]
-            nll, right, sums = _softmax_parts(logits, target)
-            correct += right.sum()
-            if mean is None:
-                total += nll.sum()
-            else:
-                total += (nll + smoothing * (hit - mean)).sum()
-            # d loss / d logits = softmax - (1 - e) one-hot - e / vocabulary. Here it is left
-            # multiplied by the row's sum of exponentials and without `scale`; both are put on the
-            # small factors of the two products below, which saves passes over the large ones.
-            grad = logits
-            if smoothing:
-                grad -= smoothing / vocab * sums
-            grad.scatter_add_(1, target[:, None], (smoothing - 1.0) * sums)
-            grad, factor = grad.to(dtype), scale / sums
+            grad = part @ cast.T
+            losses, hits, sums = _losses(grad, target, smoothing, need_hidden or need_weight)
+            total += losses.sum()
+            correct += hits.sum()
+            # The rows' sums and `scale` are put on the small factors of the two products below,
+            # which saves passes over the large one.
+            factor = scale / sums
             if grad_hidden is not None:
                 grad_hidden[low : low + chunk] = (grad @ cast).to(hidden.dtype) * factor
             if need_weight:
@@ -164,7 +184,7 @@ def token_losses(
     chunk = chunk or chunk_rows(hidden.device, len(weight))
     cast = weight.to(dtype)
     parts = [
-        _softmax_parts((part.to(dtype) @ cast.T).float(), target)[:2]
+        _losses(part.to(dtype) @ cast.T, target)[:2]
         for part, target in zip(hidden.split(chunk), targets.split(chunk), strict=True)
     ]
     losses, hits = zip(*parts, strict=True)

@@ -112,6 +112,24 @@ def test_logits_equal_openai_whisper(ours: Any, tiny_whisper: Path) -> None:
         assert (scores - model(features, ids)).abs().max() < 1e-4
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_plain_attention_is_torchs(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    parts = [torch.randn(2, 3, 9, 8, generator=generator).to(dtype) for _ in range(4)]
+    results = []
+    for fused in (True, False):
+        q, k, v = (p.clone().requires_grad_() for p in parts[:3])
+        if fused:
+            out = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0)
+        else:
+            out = passes._plain_attention(q, k, v, 0.0)
+        out.backward(parts[3])
+        results.append([out, q.grad, k.grad, v.grad])
+    bound = 1e-5 if dtype == torch.float32 else 5e-2
+    for mine, theirs in zip(*results, strict=True):
+        assert (mine - theirs).abs().max() < bound * theirs.abs().max()
+
+
 def test_a_batch_equals_single_utterances(ours: Any) -> None:
     frames = (101, 40, 77, 1)
     features, lengths = batch(frames)

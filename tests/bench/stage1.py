@@ -340,8 +340,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--size", choices=SIZES, default="base")
-    parser.add_argument("--lines", type=int, default=256)
-    parser.add_argument("--batch_lines", type=int, default=32, help="lines of an update, about")
+    parser.add_argument("--lines", type=int, default=384)
+    parser.add_argument("--batch_lines", type=int, default=64, help="lines of an update, about")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS[:5])
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
