@@ -291,21 +291,18 @@ def test_demo_measures_with_the_python_that_is_asked_for(recipe: Recipe, apart: 
     assert recipe.calls()[0][0] == "watch"
 
 
-@pytest.mark.parametrize(
-    ("variables", "message"),
-    [
-        ({"corpora": "NSC FLEURS"}, "db.sh: NSC is empty; set it to the folder of that corpus"),
-        ({"corpora": "FLEURS", "FLEURS": "/no such"}, "db.sh: FLEURS=/no such is not a folder"),
-        ({"corpora": "FLUERS"}, "db.sh declares no variable FLUERS"),
-        ({"corpora": "not a name"}, "db.sh: corpora names 'not'"),
-        ({"corpora": "FLEURS", "FLEURS": "/"}, "cannot prepare them yet"),
-    ],
-)
-def test_corpus_variables(recipe: Recipe, variables: dict[str, str], message: str) -> None:
-    result = recipe.run("asyncswitch.sh", *SETS, **variables)
+def test_stage_1_prepares_the_corpora_of_db_sh(recipe: Recipe) -> None:
+    result = recipe.run("asyncswitch.sh", *SETS, corpora="nsc", tr="nsc_cs_train", NSC="/my nsc")
     assert result.returncode == 2
-    assert message in result.stderr
-    assert recipe.calls() == []
+    assert "db.sh makes tr of nsc_cs_train; there is no data/nsc_cs_train" in result.stderr
+    recipe.data("nsc_cs_train")
+    result = recipe.run("asyncswitch.sh", *SETS, corpora="nsc", tr="nsc_cs_train", NSC="/my nsc")
+    assert result.returncode == 2
+    assert "the recipe needs sets that are not in data: tr va te1 te2" in result.stderr
+    prepare, _, combine = recipe.calls()
+    assert prepare[:2] == ["prepare_corpus", "prepare"]
+    assert option(prepare, "--corpora") == "nsc"
+    assert combine[1:] == ["combine", "--input", "data/nsc_cs_train", "--output", "data/tr"]
 
 
 def test_stage_alone_passes_options_through(recipe: Recipe) -> None:

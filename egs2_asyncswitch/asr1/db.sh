@@ -1,8 +1,18 @@
 # shellcheck shell=bash disable=SC2034
-# Where the corpora are. Fill in those you have, and name them in `corpora`; local/data.sh checks each of the named.
-# The licences differ, and some forbid redistribution or commercial use: read them where you get the data.
+# Where the corpora are, and which of them make the recipe's sets. The environment overrides what stands here:
+# NSC=/data/nsc local/data.sh --corpora nsc. The licences differ, and some forbid redistribution or commercial use;
+# local/data.sh shows each before it begins. `python -m espnet_plugin.bin.prepare_corpus list` lists all that it knows.
 
-corpora=${corpora:-"NSC FLEURS"}
+# The corpora to prepare in stage 1, by name, e.g. "nsc fleurs_ms". A second one of a kind is ALIAS=NAME, with a
+# variable ALIAS (upper case) of its own.
+corpora=${corpora:-}
+
+# Which prepared sets the recipe's own are made of, e.g. train_paired="nsc_cs_train nsc_part1_train".
+train_paired=${train_paired:-}
+valid_paired=${valid_paired:-}
+test_cs=${test_cs:-}
+test_ms=${test_ms:-}
+test_en=${test_en:-}
 
 # IMDA National Speech Corpus: the folder that holds "IMDA - National Speech Corpus". On request, Singapore Open Data
 # Licence. Part 4 has the Malay-English code-switching conversations.

@@ -77,6 +77,11 @@ def build_parser(description: str | None) -> argparse.ArgumentParser:
     )
     options.set_defaults(call=run_prepare)
 
+    options = commands.add_parser("combine", help="several data directories as one")
+    options.add_argument("--input", type=_paths, required=True, help="data directories")
+    options.add_argument("--output", type=Path, required=True, help="the directory to make")
+    options.set_defaults(call=run_combine)
+
     options = commands.add_parser("validate", help="check data directories by Kaldi's rules")
     options.add_argument("--input", type=_paths, required=True, help="data directories")
     options.add_argument(
@@ -140,12 +145,12 @@ def run_prepare(options: argparse.Namespace) -> None:
 
     if not options.corpora:
         raise ValueError(
-            "no corpora are named. Set the variable of each that you have in "
-            "egs2_asyncswitch/asr1/db.sh or in the environment, and name it:\n"
+            "nothing is configured: no corpora are named. Set the variable of each that you have "
+            "in egs2_asyncswitch/asr1/db.sh or in the environment, and name it:\n"
             '  NSC=/data/nsc local/data.sh --corpora "nsc"\n'
             f"{listing()}"
         )
-    corpora = [corpus_named(name) for name in options.corpora]
+    corpora = [corpus_named(name.lower()) for name in options.corpora]
     if twice := {c.name for c in corpora if sum(c.name == d.name for d in corpora) > 1}:
         raise ValueError(f"corpora: {' '.join(sorted(twice))} is named twice")
     tables = corpus_options(options.corpus_options, corpora)
@@ -179,6 +184,14 @@ def run_prepare(options: argparse.Namespace) -> None:
             options.nj,
         )
         print(prepare(corpus, os.environ[corpus.variable], options.datadir, settings), flush=True)
+
+
+def run_combine(options: argparse.Namespace) -> None:
+    """Merge data directories."""
+    from espnet_plugin.corpora.combine import combine
+
+    count = combine(options.input, options.output)
+    print(f"{options.output}: {count} utterances of {' '.join(map(str, options.input))}")
 
 
 def run_validate(options: argparse.Namespace) -> int:

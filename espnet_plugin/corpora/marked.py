@@ -10,7 +10,7 @@ import difflib
 import functools
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from espnet_plugin.text.markup import Segment, unwrap
@@ -19,9 +19,13 @@ from espnet_plugin.text.whisper_rules import whisper_normalizer
 
 LANGUAGES = ("ms", "en", "zh", "ta")  # tags that are languages
 _MARKUP = re.compile(r"[<>\[\](){}#!*~|_]")
-_HESITATION = re.compile(rf"\(\s*(?:{'|'.join(sorted(HESITATIONS))})\s*\)", re.IGNORECASE)
+_HESITATION = re.compile(
+    rf"[\[(]\s*;?\s*(?:{'|'.join(sorted(HESITATIONS))})\s*[\])]", re.IGNORECASE
+)
 _SPACE_BEFORE = re.compile(r"\s+(?=[,.?;:!](?:\s|$))")
 _PLAIN = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*")
+_LONE = re.compile(r"(?<!\S)[/|#!~:;]+(?!\S)")  # left of broken tags
+_LETTER = re.compile(r"[^\W\d_]")
 _BRACKETS = str.maketrans(dict.fromkeys("<>[](){}", " "))
 
 
@@ -47,6 +51,12 @@ def _words(text: str, lang: str) -> tuple[str, ...]:
     return tuple(normalize(text, lang).words)
 
 
+@functools.lru_cache(maxsize=1 << 18)
+def _numeric(text: str, lang: str) -> tuple[bool, ...]:
+    """Return, for each word that a text becomes, whether it is a number."""
+    return tuple(word[0].isdigit() for word in _words(text, lang))
+
+
 @functools.cache
 def _number_words() -> frozenset[str]:
     """Words that Whisper's English rules join with their neighbours."""
@@ -54,26 +64,21 @@ def _number_words() -> frozenset[str]:
     return frozenset(numbers.words) | {"and", "st", "nd", "rd", "th", "s"}
 
 
-def _english_runs(tokens: Sequence[str]) -> Iterator[list[int]]:
-    """Split English where Whisper's rules surely look at the sides apart; yields places of tokens.
+@functools.lru_cache(maxsize=1 << 18)
+def _stands_alone(token: str) -> bool:
+    """Tell whether Whisper's English rules surely look at a token apart from its neighbours.
 
-    A plain word that is no number stands alone. All else stays with its neighbours of that kind.
+    A plain word that is no number does. Anything else, and what is deleted, is left with its
+    neighbours of that kind.
     """
-    numbers = _number_words()
-    if any(token[0] == "'" or token == "half" for token in tokens):  # join with what is before
-        yield list(range(len(tokens)))
-        return
-    run: list[int] = []
-    for place, token in enumerate(tokens):
-        if _PLAIN.fullmatch(token) and token.lower().partition("'")[0] not in numbers:
-            if run:
-                yield run
-            yield [place]
-            run = []
-        else:
-            run.append(place)
-    if run:
-        yield run
+    if not _PLAIN.fullmatch(token) or token.lower().partition("'")[0] in _number_words():
+        return False
+    return bool(_words(token, "en"))
+
+
+def _reaches_far(token: str) -> bool:
+    """Tell whether a token changes what is far: "and a half", a leading apostrophe, a lone sign."""
+    return token[0] == "'" or token.lower() == "half" or not any(map(str.isalnum, token))
 
 
 def word_tags(segments: Sequence[Segment], lang: str, default: str) -> list[str]:
@@ -88,23 +93,32 @@ def word_tags(segments: Sequence[Segment], lang: str, default: str) -> list[str]
         As many tags as ``normalize`` of the joined text has words.
     """
     pairs = [(token, s.tag or default) for s in segments for token in s.text.split()]
-    tokens = [token for token, _ in pairs]
-    if lang in ("ms", "cs"):
-        runs: Iterable[list[int]] = ([place] for place in range(len(tokens)))
-    elif lang == "en":
-        runs = _english_runs(tokens)
-    else:
-        runs = [list(range(len(tokens)))]
+    by_token = lang in ("ms", "cs")
+    by_run = lang == "en" and not any(_reaches_far(token) for token, _ in pairs)
     tags: list[str] = []
-    for run in runs:
-        words = _words(" ".join(tokens[place] for place in run), lang)
-        kinds = {pairs[place][1] for place in run}
-        if len(kinds) == 1:
-            spread = [pairs[run[0]][1]] * len(words)
+    run: list[tuple[str, str]] = []
+    for token, tag in pairs:
+        if by_token or (by_run and _stands_alone(token)):
+            if run:
+                tags += _run_tags(run, lang, default)
+                run = []
+            for number in _numeric(token, lang):
+                tags.append("num" if number else tag)
         else:
-            spread = _spread([pairs[place] for place in run], words, lang, default)
-        tags += ["num" if w[0].isdigit() else tag for w, tag in zip(words, spread, strict=True)]
-    return tags
+            run.append((token, tag))
+    return tags + _run_tags(run, lang, default) if run else tags
+
+
+def _run_tags(run: list[tuple[str, str]], lang: str, default: str) -> list[str]:
+    """Return the tags of tokens that are normalised together."""
+    text = " ".join([token for token, _ in run])
+    kinds = {tag for _, tag in run}
+    if len(kinds) == 1:
+        spread = [run[0][1]] * len(_words(text, lang))
+    else:
+        spread = _spread(run, _words(text, lang), lang, default)
+    numbers = _numeric(text, lang)
+    return ["num" if n else tag for n, tag in zip(numbers, spread, strict=True)]
 
 
 def _spread(
@@ -133,7 +147,7 @@ def read_marked(raw: str, default: str = "en") -> Marked:
         segments = [
             Segment(text, segment.tag)
             for segment in unwrap(_HESITATION.sub(" ", raw))
-            if (text := " ".join(segment.text.translate(_BRACKETS).split()))
+            if (text := " ".join(_LONE.sub(" ", segment.text.translate(_BRACKETS)).split()))
         ]
     else:
         segments = [Segment(raw, None)]
@@ -147,20 +161,29 @@ def join_marked(parts: Iterable[Marked], default: str = "en") -> Marked:
 
 def _marked(segments: list[Segment], default: str) -> Marked:
     text = _SPACE_BEFORE.sub("", " ".join(" ".join(s.text for s in segments).split()))
-    tags = word_tags(segments, "cs", default)
-    lang = language_of(tags, default)
-    if lang != "cs":
-        tags = word_tags(segments, lang, default)
-    return Marked(text, tags, lang, tuple(segments))
+    lang = language_of(segments, default)
+    return Marked(text, word_tags(segments, lang, default), lang, tuple(segments))
 
 
-def language_of(tags: list[str], default: str) -> str:
-    """Name an utterance's language by the tags of its words.
+def language_of(segments: Sequence[Segment], default: str) -> str:
+    """Name an utterance's language by the languages of its words.
 
     ``cs`` is Malay with any other language: what a Malay-English system is for. English with a word
     of Mandarin or Tamil is English.
+
+    Args:
+        segments: Unwrapped text.
+        default: Language of words that the markup says nothing of.
     """
-    counts = Counter(tag for tag in tags if tag in LANGUAGES)
+    if not any(segment.tag in LANGUAGES for segment in segments):
+        return default
+    counts: Counter[str] = Counter()
+    for segment in segments:
+        tag = segment.tag or default
+        if tag in LANGUAGES:
+            words = (token for token in segment.text.split() if _LETTER.search(token))
+            counts[tag] += sum(token.lower() not in HESITATIONS for token in words)
+    counts = +counts
     if not counts:
         return default
     if "ms" in counts and len(counts) > 1:

@@ -70,7 +70,7 @@ class SetWriter:
         self._files = {name: self._create(name) for name in names}
         self._have = dict.fromkeys(OPTIONAL, 0)
         self._speaker = self._utt = ""
-        self._recording = ""
+        self._recording = "", ""
 
     def _create(self, name: str) -> IO[str]:
         file = open(self._folder / name, "w", encoding="utf-8", newline="\n")  # noqa: SIM115
@@ -119,19 +119,19 @@ class SetWriter:
         return True
 
     def _record(self, recording: str, source: str, seconds: float) -> bool:
-        if (
-            recording == self._recording
-        ):  # nearly always; utterances of a recording follow each other
+        if (recording, source) == self._recording:  # nearly always: they follow each other
             return True
         query = "SELECT source FROM recordings WHERE place = ? AND rec = ?"
         known = self._spool.db.execute(query, (self._path.name, recording)).fetchone()
+        if known is not None and known[0] != source:
+            return False
+        self._recording = recording, source
         if known is not None:
-            return bool(known[0] == source)
+            return True
         self._spool.db.execute(
             "INSERT INTO recordings VALUES (?, ?, ?, ?)",
             (self._path.name, recording, source, seconds),
         )
-        self._recording = recording
         return True
 
     def close(self, about: dict[str, Any]) -> SetFacts:

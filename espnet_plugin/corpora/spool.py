@@ -107,6 +107,8 @@ def pack(corpus: str, row: Row) -> tuple[Any, ...] | Skip:
     start, end = row.start, row.end
     if start is not None and end is not None:
         seconds = f"{start:.3f} to {end:.3f} s of {row.seconds:.3f} s"
+        if end <= start:
+            return Skip(row.name, "no duration", seconds, row.items)
         if end - row.seconds > OVERSHOOT or start >= row.seconds:
             return Skip(row.name, "past the end of the recording", seconds, row.items)
         # whole milliseconds, and never past the end
