@@ -171,7 +171,8 @@ class Tagger:
         same = (groups > 0) & before(groups, first, equal=True)
         same |= after(same, first)
         kinds = np.where(same, groups - 1, kinds)
-        name = self._names(kinds, flags, first, n_words)
+        named = groups == self.tags.index("name") + 1
+        name = self._names(kinds, flags, named, first, n_words)
         odds[name | (kinds != WORD)] = 0.0
         second = context.posterior(odds, n_words) < 0
         codes = np.where(kinds == WORD, second, kinds).astype(np.uint8)
@@ -179,7 +180,12 @@ class Tagger:
         return codes
 
     def _names(
-        self, kinds: Codes, flags: NDArray[np.uint16], first: Masks, n_words: Counts
+        self,
+        kinds: Codes,
+        flags: NDArray[np.uint16],
+        in_names: Masks,
+        first: Masks,
+        n_words: Counts,
     ) -> Masks:
         """Find names: listed ones, capitals inside a sentence, and what stands beside a name."""
 
@@ -197,8 +203,11 @@ class Tagger:
         found |= inside & has(MAYBE)
         found |= titled & (has(MAYBE) | has(NAMELIKE) | has(STRANGE) | (capital & unusual))
         name = (kinds == self.tags.index("name")) | (found & word)
+        # A capital after a name goes on with it (Amerika Syarikat). Before one it may be a title or
+        # an office (Menteri Pendidikan Fadhlina), unless it is no common word or known in names.
         joins = word & ((inside & ~has(HEAD | TITLE)) | has(LINK))
+        opens = joins & (unusual | in_names)
         for _ in range(2):
-            name |= joins & (before(name, first) | after(name, first))
+            name |= (joins & before(name, first)) | (opens & after(name, first))
         # At the start of a sentence the word after it tells.
         return name | (word & capital & start & has(MAYBE) & after(name, first))
