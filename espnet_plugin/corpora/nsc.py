@@ -238,7 +238,8 @@ def _unusable(
         both = min(last.end, interval.end) - interval.start
         if both > min(length, last.end - last.start) / 2:
             return Skip(name, "overlaps the interval before", interval.text[:80])
-    if marked.text and marked.lang in ("zh", "ta"):
+    other = marked.lang in ("zh", "ta") and one.style not in ("cs-chn", "cs-tml")
+    if marked.text and other:
         return Skip(name, "neither Malay nor English", marked.text[:80])
     if not marked.tags:
         return Skip(name, "no words", interval.text[:80])

@@ -62,6 +62,8 @@ class SetWriter:
             )
         self.facts = SetFacts(split)
         self._path, self._spool, self._segments = path, spool, segments
+        for left in path.parent.glob(f".{path.name}.*.tmp"):  # by a killed run
+            shutil.rmtree(left)
         self._folder = temporary_sibling(path)
         self._folder.mkdir(parents=True)
         self._stack = ExitStack()

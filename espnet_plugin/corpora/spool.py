@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from espnet_plugin.corpora.corpus import Context, Corpus, Row, Skip, Unit
 MAX_UNIT = 200_000  # rows: a unit is held in memory
 OVERSHOOT = 0.5  # seconds that a segment may pass the recording's end (it is cut), as in stage 3
 CACHE = 64 * 2**10  # KiB of SQLite's page cache
-COMMIT = 50_000  # rows in one transaction
+COMMIT = 50_000, 10.0  # rows, and seconds, after which what was read is made safe
 COLUMNS = [
     "unit",
     "n",
@@ -192,15 +193,14 @@ class Spool:
 
     def __init__(self, path: Path, made_by: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        os.environ["SQLITE_TMPDIR"] = str(
-            path.parent.absolute()
-        )  # sorting needs room, /tmp is small
-        self.db = sqlite3.connect(path)
-        self.db.execute(f"PRAGMA cache_size = -{CACHE}")
-        self.db.execute("PRAGMA synchronous = NORMAL")
-        self.db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        self.db.execute("PRAGMA temp_store = FILE")
+        # sorting needs room, and /tmp may be small
+        os.environ["SQLITE_TMPDIR"] = str(path.parent.absolute())
+        self.db = sqlite3.connect(path, timeout=1.0)
         try:
+            self.db.execute(f"PRAGMA cache_size = -{CACHE}")
+            self.db.execute("PRAGMA synchronous = NORMAL")
+            self.db.execute("PRAGMA locking_mode = EXCLUSIVE")
+            self.db.execute("PRAGMA temp_store = FILE")
             self.db.executescript(SCHEMA)
         except sqlite3.OperationalError as error:
             self.db.close()
@@ -213,7 +213,7 @@ class Spool:
                     self.db.execute(f"DELETE FROM {table}")
             self.db.execute("INSERT INTO made_by VALUES (?)", (made_by,))
             self.db.commit()
-        self._open = 0  # rows that are not committed
+        self._open, self._since = 0, time.monotonic()  # rows that are not committed
         self._next = self.one("SELECT COALESCE(MAX(id), -1) + 1 FROM units")
 
     def one(self, query: str, *values: Any) -> Any:
@@ -254,13 +254,13 @@ class Spool:
             ((unit, note, n) for note, n in sorted(result.notes.items())),
         )
         self._open += len(result.rows) + 1
-        if self._open >= COMMIT:
+        if self._open >= COMMIT[0] or time.monotonic() - self._since >= COMMIT[1]:
             self.commit()
 
     def commit(self) -> None:
         """Make what was added last through a kill."""
         self.db.commit()
-        self._open = 0
+        self._open, self._since = 0, time.monotonic()
 
     def order_units(self, keys: Iterable[str]) -> None:
         """Number the units as the corpus lists them, whatever order they were read in."""

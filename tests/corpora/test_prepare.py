@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from espnet_plugin.corpora import corpus as corpora
+from espnet_plugin.corpora import spool
 from espnet_plugin.corpora.combine import combine
 from espnet_plugin.corpora.corpus import Corpus, Licence, Option, Row, Skip, Unit, corpus_named
 from espnet_plugin.corpora.prepare import Report, Settings, prepare
@@ -185,6 +186,34 @@ def test_a_failed_run_goes_on_and_a_finished_one_rests(tmp_path):
     (tmp_path / "data/toy_train/corpus.json").unlink()
     with pytest.raises(ValueError, match="was not made from a corpus"):
         run(tmp_path, **units)
+
+
+def test_a_killed_run_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(spool, "COMMIT", (1, 10.0))
+    units = {key: [row(key, f"s{key}")] for key in "abcd"}
+    toy(tmp_path / "in", **units)
+    child = os.fork()
+    if child == 0:
+        real = read
+
+        def killed(unit, context):
+            if unit.key == "c":
+                os.kill(os.getpid(), 9)
+            yield from real(unit, context)
+
+        prepare(replace(TABLE, read=killed), str(tmp_path / "in"), tmp_path / "data", FREE)
+    assert os.waitpid(child, 0)[1] == 9
+    (tmp_path / "data/.toy_train.1.tmp").mkdir()  # as a kill while writing leaves it
+    assert run(tmp_path, **units).kept == 4 and READ == ["c", "d"]
+    assert not list((tmp_path / "data").glob(".*"))
+
+
+def test_two_runs_at_once(tmp_path):
+    work = spool.Spool(tmp_path / "data/.prepare/toy/rows.sqlite", "x")
+    work.db.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(ValueError, match="is another process preparing this corpus"):
+        spool.Spool(tmp_path / "data/.prepare/toy/rows.sqlite", "x")
+    work.close()
 
 
 def test_other_processes_make_the_same(tmp_path):
