@@ -26,11 +26,17 @@ def test_stage_6_prepares_two_texts_or_holds_lines_out(recipe: Recipe) -> None:
         assert call[call.index("--output") + 1] == f"dump/text/{part}"
         assert call[call.index("--config") + 1] == "my conf.yaml"
         assert "--valid_output" not in call
+    assert train[train.index("--exclude") + 1 :] == ["data/text/valid.jsonl"]
+    assert "--exclude" not in valid
+    (recipe.asr1 / "dump/raw/te1").mkdir(parents=True)
+    (recipe.asr1 / "dump/raw/te1/text").write_text("a b\n")
     (recipe.asr1 / "data/text/valid.jsonl").unlink()
-    result = recipe.run("asyncswitch.sh", *OPTIONS, "--text_valid", "held_out")
+    options = [*OPTIONS, "--test_sets", "te1 te2"]
+    result = recipe.run("asyncswitch.sh", *options, "--text_valid", "held_out")
     assert result.returncode == 0, result.stderr
     call = recipe.calls()[-1]
     assert call[call.index("--valid_output") + 1] == "dump/text/valid"
+    assert call[call.index("--exclude") + 1 :] == ["dump/raw/te1/text"]
     assert len(recipe.calls()) == 3
     result = recipe.run("asyncswitch.sh", *OPTIONS)
     assert result.returncode == 2

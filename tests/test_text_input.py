@@ -1,3 +1,4 @@
+import functools
 import gzip
 import json
 import lzma
@@ -42,8 +43,11 @@ def make(
     return TextStore(output)
 
 
+builder_of = functools.cache(PromptBuilder)  # its tokenizer takes long to load
+
+
 def texts_of(store: TextStore, model: Path) -> list[tuple[str, str]]:
-    builder = PromptBuilder(model)
+    builder = builder_of(model)
     found = [store[i] for i in range(len(store))]
     return [(builder.decode(ids.tolist()), lang) for ids, lang in found]
 
@@ -67,7 +71,7 @@ def test_round_trip_and_exact_accounting(store: TextStore, tiny_whisper: Path) -
     assert manifest["dropped"] == {"blank": 1, "empty": 1, "too_many_tokens": 1, "duplicate": 1}
     assert manifest["read"] == manifest["lines"] + sum(manifest["dropped"].values()) == len(LINES)
     assert manifest["lines_by_lang"] == {"cs": 1, "ms": 1, "en": 1}
-    store.check(PromptBuilder(tiny_whisper))
+    store.check(builder_of(tiny_whisper))
 
 
 def test_the_same_text_is_not_done_again(

@@ -242,11 +242,15 @@ if begin 6 "text store: $text_train -> $dumpdir/text"; then
         plugin text_corpus prepare --input "$1" --output "$dumpdir/text/$2" --model "$expdir/init" \
             --config "$text_corpus_config" --lang_tokens "$lang_tokens" --text_style "$text_style" --nj "$nj" "${@:3}"
     }
+    exclude=()  # nothing that is validated or tested on may be trained on
+    for set in $valid_set $test_sets; do
+        if [ -s "$dumpdir/raw/$set/text" ]; then exclude+=("$dumpdir/raw/$set/text"); fi
+    done
     if [ "$text_valid" = held_out ]; then
-        prepare "$text_train" train --valid_output "$dumpdir/text/valid"
+        prepare "$text_train" train --valid_output "$dumpdir/text/valid" ${exclude[@]+--exclude "${exclude[@]}"}
     else
         need 1 "$text_valid"
-        prepare "$text_train" train
+        prepare "$text_train" train --exclude "$text_valid" ${exclude[@]+"${exclude[@]}"}
         prepare "$text_valid" valid
     fi
 fi

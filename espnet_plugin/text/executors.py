@@ -37,6 +37,9 @@ class Executor(ABC):
     def ordered_map[A, B](self, fn: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
         """Yield `fn(item)` for each item, in order; the first error ends it."""
 
+    def rest(self) -> None:  # noqa: B027  # a cluster's workers take no memory from here
+        """Give back what idle workers hold, before work that this process does alone."""
+
     def __enter__(self) -> Self:
         """Return the executor."""
         return self
@@ -95,6 +98,10 @@ class LocalExecutor(Executor):
         finally:
             for future in running:
                 future.cancel()
+
+    def rest(self) -> None:
+        """End the processes, and with them their caches; the next items start new ones."""
+        self.__exit__(None)
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         """End the processes; after an error without waiting for what is queued."""
@@ -217,6 +224,7 @@ class DaskExecutor(Executor):
             raise ValueError(
                 f"--scheduler {scheduler}: no Dask scheduler answers: {error}"
             ) from error
+        print(f"waiting for the workers of {self._client}", flush=True)
         self._client.wait_for_workers(1)
         self.workers = sum(self._client.nthreads().values())
 

@@ -17,6 +17,7 @@ from espnet_plugin.prompt import PromptBuilder
 from espnet_plugin.text.corpus import choosing, mapping, pipeline, sharding
 from espnet_plugin.text.corpus.units import AccountingError, Units, account
 from espnet_plugin.text.executors import DaskExecutor, LocalExecutor
+from espnet_plugin.text.sources import Block
 from espnet_plugin.text.tags import Tagger
 from espnet_plugin.text_store import TextStore
 from tests.text.corpora import build_stores, bytes_of, write_corpus
@@ -124,21 +125,23 @@ def killed_at(place: Any, name: str, call: int, after: bool) -> Callable[..., An
     return stand_in
 
 
-@pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize(
-    ("place", "name", "call"),
+    ("place", "name", "call", "after"),
     [
-        (Units, "write", 1),
-        (Units, "write", 3),
-        (Units, "write", 9),  # blocks are done, shards are not
-        (files.os, "replace", 6),  # arrays are there, facts are not
-        (pipeline, "choose", 1),
-        (choosing, "write_json", 1),
-        (sharding, "write_shard", 3),
-        (pipeline, "finish_store", 2),
-        (pipeline, "_publish", 1),
-        (pipeline, "_publish", 2),
-        (pipeline, "_remove", 2),
+        (Units, "write", 1, False),
+        (Units, "write", 3, True),
+        (Units, "write", 9, True),  # blocks are done, shards are not
+        (files.os, "replace", 6, False),  # arrays are there, facts are not
+        (pipeline, "choose", 1, False),
+        (choosing, "write_json", 1, False),
+        (choosing, "write_json", 1, True),
+        (sharding, "write_shard", 3, False),
+        (sharding, "write_shard", 3, True),
+        (pipeline, "finish_store", 2, False),
+        (pipeline, "_publish", 1, False),
+        (pipeline, "_publish", 1, True),
+        (pipeline, "_publish", 2, True),
+        (pipeline, "_remove", 2, False),
     ],
 )
 def test_a_kill_anywhere_and_a_rerun_give_the_same_bytes(
@@ -317,6 +320,33 @@ def test_work_is_kept_where_asked(tmp_path: Path, text: Path, tiny_whisper: Path
     assert (tmp_path / ".train.work/plan.json").is_file()
     assert build_stores(tmp_path, tiny_whisper, text, valid=False) is None
     assert not (tmp_path / ".train.work").exists()
+
+
+def test_workers_rest_while_lines_are_chosen_from_a_large_corpus(
+    whole: Path, tmp_path: Path, text: Path, tiny_whisper: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    inner = pipeline.choose
+    monkeypatch.setattr(pipeline, "choose", lambda *a: events.append("choose") or inner(*a))
+    monkeypatch.setattr(LocalExecutor, "rest", lambda self: events.append("rest"))
+    build_stores(tmp_path / "small", tiny_whisper, text)
+    monkeypatch.setattr(pipeline, "MANY", 400)
+    build_stores(tmp_path / "large", tiny_whisper, text)
+    assert events == ["choose", "rest", "choose"]
+    assert bytes_of(tmp_path / "large") == bytes_of(whole)
+
+
+def test_the_time_left_is_known_where_the_place_is(tmp_path: Path) -> None:
+    for name, size in (("a.txt", 100), ("b.txt.gz", 50), ("c.txt.gz", 150)):
+        (tmp_path / name).write_bytes(bytes(size))
+    places = pipeline._Places([tmp_path / name for name in ("a.txt", "b.txt.gz", "c.txt.gz")])
+    ends = [("a.txt", 40), ("a.txt", 100), ("b.txt.gz", 200), ("c.txt.gz", 300), ("c.txt.gz", 900)]
+    for index, (name, end) in enumerate(ends):
+        kind = "range" if name == "a.txt" else "bytes"
+        places.add(Block(index, str(tmp_path / name), kind, 0, end))
+    shares = [places.pop(index) for index in range(5)]
+    # of 300 bytes; where in b is not known; c is taken to be packed as b was, 200 in 50
+    assert shares == pytest.approx([40 / 300, 100 / 300, 0, (150 + 300 / 4) / 300, 1])
 
 
 def test_accounts_that_do_not_add_up_are_a_defect(

@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -67,6 +68,8 @@ def test_processes_give_results_in_order_with_few_items_in_flight(
         assert os.getpid() not in {process for process, _ in found}
         assert len({process for process, _ in found}) <= 2
         assert {threads for _, threads in found} == {"1"}
+        executor.rest()
+        assert not multiprocessing.active_children()
         with pytest.raises(ValueError, match="line 3 is bad"):
             list(executor.ordered_map(fail_at_3, range(20)))
         with pytest.raises(ValueError, match="a worker process was killed.*fewer --workers"):

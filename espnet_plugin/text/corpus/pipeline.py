@@ -32,6 +32,7 @@ from espnet_plugin.text.stats import TextStats
 from espnet_plugin.text_store import TextStore, finish_store
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+MANY = 4_000_000  # lines from which workers rest while this process needs the memory
 
 
 def beside(target: Path, kind: str) -> Path:
@@ -120,6 +121,8 @@ def _build(
 ) -> Report:
     report = Report(made_from)
     sizes = _map_blocks(paths, plan, executor, report)
+    if report.read > MANY:
+        executor.rest()
     choices = choose(plan, sizes, "valid" in outputs)
     report.drop(choices.dropped)
     report.kept = {part: sum(choices.kept[part]) for part in outputs}
@@ -179,22 +182,23 @@ class _Places:
     def __init__(self, paths: list[Path]) -> None:
         self._sizes = {str(path): path.stat().st_size for path in paths}
         self._total = max(sum(self._sizes.values()), 1)
-        self._path, self._before, self._end = "", 0, 0
-        self._packed, self._unpacked = 0, 0  # of the files before, in bytes, and what blocks count
+        self._path, self._before, self._end, self._plain = "", 0, 0, True
+        self._packed, self._unpacked = 0, 0  # such files before: their bytes, what blocks count
         self._shares: dict[int, float] = {}
 
     def add(self, block: Block) -> None:
         """Note a block, in order."""
-        plain = block.kind != "rows" and not format_of(block.path).compression
         if block.path != self._path:
             size = self._sizes.get(self._path, 0)
             self._before += size
-            self._packed, self._unpacked = self._packed + size, self._unpacked + self._end
+            if not self._plain:
+                self._packed, self._unpacked = self._packed + size, self._unpacked + self._end
             self._path = block.path
+            self._plain = block.kind != "rows" and not format_of(block.path).compression
         self._end = block.end
-        ratio = 1.0 if plain else self._packed / max(self._unpacked, 1)
+        ratio = 1.0 if self._plain else self._packed / max(self._unpacked, 1)
         inside = min(block.end * ratio, self._sizes[block.path])
-        self._shares[block.index] = (self._before + inside) / self._total
+        self._shares[block.index] = (self._before + inside) / self._total if ratio else 0.0
 
     def pop(self, index: int) -> float:
         """Return the share of the corpus up to a block, 0 where it is not known."""

@@ -115,6 +115,7 @@ class Plan:
             "exclude": fingerprint([Path(path) for path in self.exclude]),
             "duplicates": DEDUP_VERSION,
             "tokenizer": tools.tokenizer_sha256,
+            "cleaner": tools.cleaner.fingerprint,
             "tagger": tools.tagger.fingerprint if tools.tagger else None,
             "near_duplicates": self.near.fingerprint if self.near else None,
         }
@@ -126,8 +127,7 @@ class _Builder(PromptBuilder):
 
     @cached_property
     def _vocab(self) -> dict[str, int]:
-        spec = read_json(Path(self.model_dir) / "tokenizer.json")
-        return spec["model"]["vocab"] | {t["content"]: t["id"] for t in spec["added_tokens"]}
+        return _vocabulary(str(self.model_dir), _stamp(Path(self.model_dir) / "tokenizer.json"))
 
 
 class Tools:
@@ -164,6 +164,12 @@ def _tools(plan: Plan) -> Tools:
 @functools.lru_cache(maxsize=1)
 def _encoder(model: str, stamp: tuple[int, int] | None) -> Encoder:
     return Encoder(model)
+
+
+@functools.lru_cache(maxsize=1)
+def _vocabulary(model: str, stamp: tuple[int, int] | None) -> dict[str, int]:
+    spec = read_json(Path(model) / "tokenizer.json")
+    return spec["model"]["vocab"] | {t["content"]: t["id"] for t in spec["added_tokens"]}
 
 
 @functools.lru_cache(maxsize=1)
