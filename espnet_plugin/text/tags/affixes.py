@@ -1,6 +1,6 @@
 """Words taken apart by a language's affixes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import regex
 
@@ -15,13 +15,14 @@ class Affixes:
     """One language's prefixes, suffixes and clitics, as its configuration lists them."""
 
     def __init__(self, language: Language) -> None:
-        """Sort the affixes, the longest first."""
+        """Sort the affixes by length."""
         self._repeats = language.reduplicates
-        self._prefixes = sorted(language.prefixes.items(), key=lambda item: (-len(item[0]), item))
-        self._suffixes = sorted(language.suffixes, key=lambda ending: (-len(ending), ending))
-        self._clitics = sorted(language.clitics, key=lambda ending: (-len(ending), ending))
-        self._loan_prefixes = language.loan_prefixes
-        self._loan_endings = {*language.loan_suffixes, *language.clitics}
+        self._dropped = language.prefixes
+        self._prefixes = _by_length(language.prefixes)
+        self._suffixes = _by_length(language.suffixes)
+        self._clitics = _by_length(language.clitics)
+        self._loan_prefixes = _by_length(language.loan_prefixes)
+        self._loan_endings = _by_length((*language.loan_suffixes, *language.clitics))
 
     def repeated(self, word: str) -> bool:
         """Whether a word is repeated in this language's ways: `kawan2`, `mahal-mahal`."""
@@ -32,7 +33,10 @@ class Affixes:
 
     def stems(self, word: str) -> Iterator[str]:
         """What may remain of a word without its affixes; not the word itself."""
-        for form in self._without_endings(word):
+        forms = [word]
+        for endings in (self._clitics, self._clitics, self._suffixes):
+            forms += [rest for form in forms for rest in _without_ending(form, endings)]
+        for form in dict.fromkeys(forms):
             if form != word:
                 yield form
             for stem in self._without_prefix(form):
@@ -41,33 +45,37 @@ class Affixes:
 
     def loans(self, word: str) -> Iterator[str]:
         """What may remain without the affixes that words of the other language take too."""
-        prefixes = ["", *(prefix for prefix in self._loan_prefixes if word.startswith(prefix))]
-        endings = ["", *(ending for ending in self._loan_endings if word.endswith(ending))]
-        for prefix in prefixes:
-            for ending in endings:
-                stem = word[len(prefix) : len(word) - len(ending)]
-                if len(stem) >= _LOAN and stem != word:
-                    yield stem
+        starts = [0, *(n for n, known in self._loan_prefixes if word[:n] in known)]
+        ends = [0, *(n for n, known in self._loan_endings if word[-n:] in known)]
+        for start in starts:
+            for end in ends:
+                if (start or end) and len(word) - start - end >= _LOAN:
+                    yield word[start : len(word) - end]
 
     def joined(self, parts: list[str]) -> bool:
         """Whether a hyphen joins one of those affixes to a word: `di-upload`, `submit-kan`."""
-        return parts[0] in self._loan_prefixes or parts[-1] in self._loan_endings
+        return _has(self._loan_prefixes, parts[0]) or _has(self._loan_endings, parts[-1])
 
     def _without_prefix(self, form: str) -> Iterator[str]:
-        for prefix, dropped in self._prefixes:
-            if form.startswith(prefix):
-                for letter in dropped:
-                    stem = letter + form[len(prefix) :]
-                    if len(stem) >= _STEM:
-                        yield stem
+        for length, known in self._prefixes:
+            if form[:length] in known:
+                for letter in self._dropped[form[:length]]:
+                    if len(letter) + len(form) - length >= _STEM:
+                        yield letter + form[length:]
 
-    def _without_endings(self, word: str) -> list[str]:
-        """The word, without one or two clitics, and each of those without a suffix."""
-        forms = [word]
-        for endings in (self._clitics, self._clitics, self._suffixes):
-            for form in list(forms):
-                for ending in endings:
-                    shortest = 1 if "'" in ending else _STEM
-                    if form.endswith(ending) and len(form) - len(ending) >= shortest:
-                        forms.append(form[: -len(ending)])
-        return list(dict.fromkeys(forms))
+
+def _by_length(affixes: Iterable[str]) -> list[tuple[int, frozenset[str]]]:
+    """Lengths, the longest first, and the affixes of each: looked up instead of compared."""
+    lengths = sorted({len(affix) for affix in affixes}, reverse=True)
+    return [(n, frozenset(affix for affix in affixes if len(affix) == n)) for n in lengths]
+
+
+def _has(affixes: list[tuple[int, frozenset[str]]], part: str) -> bool:
+    return any(part in known for _, known in affixes)
+
+
+def _without_ending(form: str, endings: list[tuple[int, frozenset[str]]]) -> Iterator[str]:
+    for length, known in endings:
+        ending = form[-length:]
+        if ending in known and len(form) - length >= (1 if "'" in ending else _STEM):
+            yield form[:-length]

@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 
 import numpy as np
 import regex
@@ -24,6 +25,7 @@ LINK = 128
 HEAD = 256
 ENDS = 512  # a sentence ends after it
 
+_KEPT = 300_000  # words whose evidence is kept at most
 _SHORTEST_NAME = 4  # letters of a name that is told by its frequencies
 _FOREIGN = 1.5  # log-odds of the first language below which a quoted word is foreign to it
 
@@ -65,13 +67,15 @@ class Table:
             (pair.links, LINK),
             (pair.heads, HEAD),
         )
+        self._evidence: dict[str, Evidence] = {}
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget everything but the evidence on known words, which soon come again."""
+        kept = self._evidence if len(self._evidence) < _KEPT else {}
+        self._evidence = {form: evidence for form, evidence in kept.items() if evidence.known}
         self._pieces = _Numbers(self._add_piece)
         self._words: dict[tuple[str, bool], int] = {}
-        self._evidence: dict[str, Evidence] = {}
         self._starts, self._counts, self._runs = array("i"), array("i"), array("i")
         self._kinds, self._odds = array("B"), array("f")
         self._flags, self._groups = array("H"), array("B")
@@ -93,9 +97,8 @@ class Table:
         """
         split = [text.split() for text in texts]
         n_pieces = np.fromiter(map(len, split), np.int32, len(split))
-        number = self._pieces.__getitem__
-        total = int(n_pieces.sum())
-        rows = np.fromiter((number(piece) for line in split for piece in line), np.int32, total)
+        numbers = map(self._pieces.__getitem__, chain.from_iterable(split))
+        rows = np.fromiter(numbers, np.int32, int(n_pieces.sum()))
         self._refresh()
         counts = self._piece_counts[rows]
         n_words = _sums(counts, n_pieces)

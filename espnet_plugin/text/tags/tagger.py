@@ -27,7 +27,7 @@ from espnet_plugin.text.tags.table import (
 )
 
 VERSION = "1"  # raised whenever any tag changes
-CACHED = 400_000  # pieces of text that are remembered
+CACHED = 300_000  # pieces of text that are remembered
 LOUD = 0.6  # capitals say nothing in a line where a larger share of the words has one
 MIXED = 0.1  # share of each of two languages from which a line is code-switched
 
@@ -55,8 +55,8 @@ class Tagger:
 
         Args:
             pair: the configuration.
-            cached: pieces of text to remember; past that everything is forgotten. 400 000 take
-                about 150 MB.
+            cached: pieces of text to remember; past that everything is forgotten. 300 000 take
+                about 200 MB.
 
         Raises:
             ValueError: the configuration names a lexicon that does not exist.
