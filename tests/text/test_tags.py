@@ -23,7 +23,8 @@ def tagger() -> Tagger:
     return Tagger.load("ms-en")
 
 
-@pytest.mark.parametrize(("half", "floor"), [("dev", 0.98), ("test", 0.0)])
+# Measured: 99.6 % of 2 332 words on dev, 98.6 % of 2 511 on test, which nothing was tuned on.
+@pytest.mark.parametrize(("half", "floor"), [("dev", 0.986), ("test", 0.966)])
 def test_accuracy_on_gold_does_not_fall(tagger: Tagger, half: str, floor: float) -> None:
     result = measure(tagger, read_gold(GOLD / f"{half}.tsv", tagger.tags))
     assert result.pairs.total() > 2000
