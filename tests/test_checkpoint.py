@@ -62,6 +62,23 @@ def test_atomic_dir(tmp_path):
         pass
 
 
+def test_leftovers_of_killed_processes_are_removed(tmp_path):
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    ours = ck.temporary_sibling(tmp_path / "d").name
+    names = {
+        "dead": ours.replace(f".{os.getpid()}.", f".{child.pid}."),
+        "running": ours,
+        "other path": ours.replace(".d.", ".e.").replace(f".{os.getpid()}.", f".{child.pid}."),
+        "other machine": f".d.000000.{child.pid}.aaaaaaaa.tmp",
+    }
+    for name in names.values():
+        (tmp_path / name / "inside").mkdir(parents=True)
+    with ck.atomic_dir(tmp_path / "d"):
+        pass
+    assert set(os.listdir(tmp_path)) == {"d", *names.values()} - {names["dead"]}
+
+
 def test_importing_needs_no_torch():
     code = "import sys, espnet_plugin.checkpoint; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

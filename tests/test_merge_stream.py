@@ -126,6 +126,28 @@ def test_failures_leave_an_old_merge_as_it_was(make, tmp_path):
     unchanged(f"bad: {NAME} holds NaN or infinite values", ValueError, bad)
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_a_killed_merge_leaves_no_model_and_the_next_run_clears_up(again, make, tmp_path):
+    base, tuned, output = make("base"), make("tuned", seed=1), tmp_path / "out"
+    if again:  # over an older merge
+        merge(base, tuned, output, 0.2)
+    before = {p.name: p.read_bytes() for p in output.glob("*")}
+    code = (
+        "import os, signal, sys\n"
+        "from espnet_plugin.merge import directories, merge\n"
+        "directories.Target.finish = lambda self: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "merge(*sys.argv[1:])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, base, tuned, output])
+    assert done.returncode == -9
+    left = [p for p in tmp_path.rglob(".*.tmp") if any(p.iterdir())]
+    assert len(left) == 1
+    assert {p.name: p.read_bytes() for p in output.glob("[!.]*")} == before
+    merge(base, tuned, output)
+    assert ck.read_json(output / "merge.json")["ratio"] == 0.4
+    assert not list(tmp_path.rglob(".*.tmp"))
+
+
 def test_no_room_on_the_disk(make, tmp_path, monkeypatch):
     class Full:
         free = 300_000

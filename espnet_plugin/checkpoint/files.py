@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
+import platform
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -26,7 +28,40 @@ def fsync_dir(path: Path) -> None:
 def temporary_sibling(path: str | Path) -> Path:
     """Return an unused hidden name beside ``path``; renaming from there to ``path`` is atomic."""
     path = Path(path)
-    return path.parent / f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+    return path.parent / f"{_stem(path)}{os.getpid()}.{secrets.token_hex(4)}.tmp"
+
+
+def _stem(path: Path) -> str:
+    """Return how temporary names beside `path` begin on this machine."""
+    node = hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+    return f".{path.name}.{node}."
+
+
+def remove_leftovers(path: str | Path) -> None:
+    """Remove the temporary directories of processes of this machine that were killed.
+
+    They may hold gigabytes. What another machine writes on the same file system is left alone.
+
+    Args:
+        path: The path that the directories stand beside, as given to `temporary_sibling`.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        return
+    for leftover in path.parent.glob(f"{glob.escape(_stem(path))}*.tmp"):
+        pid = leftover.name.split(".")[-3]
+        if leftover.is_dir() and pid.isdecimal() and not _is_running(int(pid)):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is somebody else's
+        return True
+    return True
 
 
 @contextlib.contextmanager
@@ -81,6 +116,7 @@ def atomic_dir(path: str | Path) -> Iterator[Path]:
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ValueError(f"{path}: exists already; remove it or choose another output directory")
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path)
     temporary = temporary_sibling(path)
     temporary.mkdir()
     try:

@@ -14,6 +14,7 @@ from espnet_plugin.checkpoint.files import (
     atomic_write,
     fsync_dir,
     read_json,
+    remove_leftovers,
     temporary_sibling,
     write_json,
 )
@@ -215,6 +216,7 @@ def model_dir_writer(
 @contextlib.contextmanager
 def _directory_inside(path: Path) -> Iterator[Path]:
     """Make a directory for temporary files, on the same file system even where `path` is a link."""
+    remove_leftovers(path / "new")
     temporary = temporary_sibling(path / "new")
     temporary.mkdir()
     try:
