@@ -42,6 +42,7 @@ EXTRAS = {
         "psutil>=6",
         "pyarrow>=18",
         "rensa>=0.5",  # signatures of 0.4 differ
+        "simplemma>=2",
         "wordfreq>=3.1",
         "xxhash>=3.5",
     ],
