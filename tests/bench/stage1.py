@@ -1,10 +1,12 @@
 """What a training step of stage 1 takes, against plain transformers code, on this machine.
 
 python -m tests.bench.stage1                    # Whisper base's size, random weights, two rounds
-python -m tests.bench.stage1 --lines 64 --rounds 1 --systems a b
+python -m tests.bench.stage1 --batches 3 --rounds 1 --systems a b
 
 All systems train the same groups on the same lines, with the same optimiser (fused AdamW, gradient
-clipping) and as many updates, in one process, taking turns round by round:
+clipping) and as many updates, in one process, taking turns round by round. The
+lines are those of some batches of a corpus of 20 000, at even distances from the shortest to the
+longest, so that lengths and padding are the corpus's.
 
     a        transformers, a zero encoder output of 1 500 frames, shuffled padded batches, fp32:
              what a user would write
@@ -44,6 +46,7 @@ SIZES = {  # width, decoder layers, heads
 }
 SYSTEMS = ("a", "a1", "a1_bf16", "b", "c", "b_comp", "c_comp")
 FRAMES = 1500
+CORPUS = 20_000  # lines
 MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
 
 
@@ -62,7 +65,7 @@ class Measured:
 
 
 def write_lines(directory: Path, model: Path, lines: int) -> Any:
-    """Write a store of random tokens whose lengths are those of web text (log-normal, mean 21)."""
+    """Write a store of random tokens; lengths as in web text (log-normal, mean 21)."""
     from espnet_plugin.checkpoint import sha256_file
     from espnet_plugin.text_store import TextStore, finish_store, write_shard
 
@@ -76,27 +79,25 @@ def write_lines(directory: Path, model: Path, lines: int) -> Any:
     return TextStore(directory)
 
 
-def shuffled_batches(store: Any, builder: Any, size: int) -> list[dict[str, Any]]:
-    """Cut the shuffled lines into batches of `size` lines, as a plain DataLoader does."""
-    import torch
-
-    order = np.random.default_rng(1).permutation(len(store))
-    batches = []
-    for low in range(0, len(order), size):
-        rows = []
-        for line in order[low : low + size]:
-            tokens, lang = store[int(line)]
-            rows.append(torch.tensor([*builder.prompt(lang), *tokens.tolist(), builder.end]))
-        text = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
-        batches.append({"text": text, "text_lengths": torch.tensor([len(r) for r in rows])})
-    return batches
-
-
-def bucketed_batches(store: Any, builder: Any, bins: int) -> list[dict[str, Any]]:
-    """Return one pass over the lines as stage 1 sees it."""
+def choose_lines(store: Any, builder: Any, bins: int, number: int) -> list[np.ndarray]:
+    """Choose batches of stage 1, from the shortest lines to the longest; return their lines."""
     from espnet_plugin.iterators import TextIterFactory
 
-    return [batch for _, batch in TextIterFactory(store, builder, bins, seed=1).build_iter(1)]
+    every = list(TextIterFactory(store, builder, bins, seed=1).lines_of_epoch(1))
+    every.sort(key=lambda lines: len(store[int(lines[0])][0]))
+    return [every[int((i + 0.5) * len(every) / number)] for i in range(number)]
+
+
+def padded(store: Any, builder: Any, lines: np.ndarray) -> dict[str, Any]:
+    """Read lines into a batch as the model takes it."""
+    import torch
+
+    rows = []
+    for line in lines:
+        tokens, lang = store[int(line)]
+        rows.append(torch.tensor([*builder.prompt(lang), *tokens.tolist(), builder.end]))
+    text = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
+    return {"text": text, "text_lengths": torch.tensor([len(r) for r in rows])}
 
 
 def transformers_loss(whisper: Any, batch: dict[str, Any], frames: int, half: bool) -> Any:
@@ -159,7 +160,7 @@ def build(name: str, directory: Path, data: Any, args: argparse.Namespace) -> Sy
     from espnet_plugin.optim import build_optimizer
     from espnet_plugin.stages import STAGES
 
-    store, builder = data
+    store, builder, chosen = data
     half = name in ("a1_bf16", "c", "c_comp")
     if name.startswith("a"):
         from transformers import WhisperForConditionalGeneration
@@ -172,11 +173,10 @@ def build(name: str, directory: Path, data: Any, args: argparse.Namespace) -> Sy
     model.to(args.device).train()
     optimizer = build_optimizer(model, torch.optim.AdamW, {"lr": 1e-5, "fused": True})
     FreezeSchedule(optimizer, trainable=list(STAGES["adapt_text"].trains)).begin_epoch(1)
-    bins = int(args.batch_lines * np.mean(store_lengths(store)))
-    if name == "a":
-        batches = shuffled_batches(store, builder, args.batch_lines)
-    else:
-        batches = bucketed_batches(store, builder, bins)
+    if name == "a":  # as a plain DataLoader does
+        lines = np.random.default_rng(1).permutation(np.concatenate(chosen))
+        chosen = np.array_split(lines, len(chosen))
+    batches = [padded(store, builder, lines) for lines in chosen]
     batches = [{k: v.to(args.device) for k, v in b.items()} for b in batches]
     if name.startswith("a"):
         frames = FRAMES if name == "a" else 1
@@ -186,9 +186,9 @@ def build(name: str, directory: Path, data: Any, args: argparse.Namespace) -> Sy
     return System(model, optimizer, batches, lambda b: our_loss(model, b))
 
 
-def store_lengths(store: Any) -> np.ndarray:
-    """Return the positions of each line, prompt and end included."""
-    return np.asarray([len(store[i][0]) for i in range(len(store))]) + 5
+def store_lengths(store: Any, lines: np.ndarray) -> np.ndarray:
+    """Return the positions of some lines, prompt and end included."""
+    return np.asarray([len(store[int(line)][0]) for line in lines]) + 5
 
 
 def needed_gflop(lengths: np.ndarray, width: int, layers: int, vocab: int) -> float:
@@ -258,10 +258,13 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             ffn=4 * width,
             vocab_size=vocab,
         )
-        store = write_lines(Path(folder) / "store", directory, args.lines)
-        data = (store, PromptBuilder(directory))
+        store = write_lines(Path(folder) / "store", directory, CORPUS)
+        builder = PromptBuilder(directory)
+        bins = int(args.batch_lines * store_lengths(store, np.arange(1000)).mean())
+        chosen = choose_lines(store, builder, bins, args.batches)
+        data = (store, builder, chosen)
         built = {name: build(name, directory, data, args) for name in args.systems}
-        lengths = store_lengths(store)
+        lengths = store_lengths(store, np.concatenate(chosen))
         half = ("a1_bf16", "c", "c_comp")
         results = {
             name: Measured(name, "bfloat16" if name in half else "float32") for name in built
@@ -293,7 +296,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "machine": machine(args.device),
         "size": args.size,
-        "lines": args.lines,
+        "lines": len(lengths),
         "tokens": int(lengths.sum()),
         "batch_lines": args.batch_lines,
         "gflop": gflop,
@@ -340,8 +343,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--size", choices=SIZES, default="base")
-    parser.add_argument("--lines", type=int, default=384)
-    parser.add_argument("--batch_lines", type=int, default=64, help="lines of an update, about")
+    parser.add_argument("--batches", type=int, default=12)
+    parser.add_argument("--batch_lines", type=int, default=32, help="lines of an update, about")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS[:5])
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
