@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 
-MAX_THREADS = 4  # reading and writing overlap with computing; more wait for the same disk
+MIN_THREADS, MAX_THREADS = 2, 4  # one waits for the disk while another computes
 
 
 def usable_threads(threads: int | None = None) -> int:
@@ -22,8 +22,7 @@ def usable_threads(threads: int | None = None) -> int:
         return threads
     affinity = getattr(os, "sched_getaffinity", None)  # not everywhere
     processors = len(affinity(0)) if affinity else os.cpu_count() or 1
-    # one more than there are processors, for the thread that waits for the disk
-    return min(MAX_THREADS, processors + 1)
+    return max(MIN_THREADS, min(MAX_THREADS, processors))
 
 
 def for_each[T](
