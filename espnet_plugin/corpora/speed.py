@@ -80,8 +80,9 @@ def perturb_speed(source: str | Path, output: str | Path, factors: Sequence[floa
     with progress(len(data.utterances), f"speed {output.name}", "utt") as bar:
         for name in data.utterances:
             wave = _read(data, name)
-            extra = {table: lines[name] for table, lines in data.extra.items()}
+            tables = {table: lines[name] for table, lines in data.extra.items()}
             for factor in factors:
+                extra = {table: at_speed(table, line, factor) for table, line in tables.items()}
                 prefix = "" if factor == 1 else f"sp{factor:g}-"
                 new, speaker = prefix + name, prefix + data.utt2spk[name]
                 changed = wave if factor == 1 else change_speed(wave, factor)
@@ -92,6 +93,21 @@ def perturb_speed(source: str | Path, output: str | Path, factors: Sequence[floa
             bar.update()
     write_data_dir(output, rows)
     return len(rows)
+
+
+def at_speed(table: str, line: str, factor: float) -> str:
+    """Return an utterance's line of `utt2dur` or `utt2times` at another speed; others stay."""
+    if factor == 1:
+        return line
+    if table == "utt2dur":
+        return f"{float(line) / factor:.3f}"
+    if table == "utt2times":  # START:END:WORDS ...
+        spans = (span.split(":") for span in line.split())
+        return " ".join(
+            f"{float(start) / factor:.3f}:{float(end) / factor:.3f}:{words}"
+            for start, end, words in spans
+        )
+    return line
 
 
 def _read(data: DataDir, name: str) -> np.ndarray:

@@ -27,7 +27,7 @@ def add_options(options: argparse.ArgumentParser) -> None:
     add("--valid_sets", default="", help="sets to choose the merge ratio on")
     add("--example_sets", default="", help="sets that are shown, too small to score")
     add("--tag", default="greedy", help="which decoding: decode_TAG")
-    add("--text_lines", nargs="*", type=Path, default=[], help="text-only corpora, JSON lines")
+    add("--text_lines", nargs="*", type=Path, default=[], help="text-only corpora")
     add("--speech_sets", default="", help="training sets with speech, in --dumpdir")
     add("--resamples", type=int, default=RESAMPLES, help="of the bootstrap")
     add("--seed", type=int, default=0, help="of the bootstrap")

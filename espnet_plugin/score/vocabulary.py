@@ -1,30 +1,49 @@
 """Words that the models met in text only: the ones by which text-only adaptation is judged."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from espnet_plugin.cli import progress
 from espnet_plugin.data.tables import read_table
 from espnet_plugin.text import normalize
 
+UNKNOWN_LANGUAGES = ("cs", "en")  # how lines that do not say their language are normalised: as each
 
-def words_of_text(path: Path) -> set[str]:
-    """Collect the normalised words of a JSON-lines text corpus (`{"text": ..., "lang": ...}`).
+
+def words_of_text(path: Path, field: str = "text") -> set[str]:
+    """Collect the normalised words of a text corpus, streaming.
+
+    Words are normalised one by one, each once, so that tens of millions of lines take minutes.
+    Lines that preparation drops and counts as unreadable are passed over here.
+
+    Args:
+        path: What `bin.text_corpus prepare` reads: a file (.jsonl .txt .csv .tsv .parquet, plain or
+            compressed), a folder or a glob.
+        field: The field that holds the text. A record's language is in its field `lang`.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a line is not such an object; names file and line.
+        ValueError: a file that cannot be read, or has no line with that field; names the file.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
+    from espnet_plugin.text.sources import SourceSettings, blocks, expand, read
+
+    settings = SourceSettings(field=field)
     words: set[str] = set()
-    for number, raw in enumerate(path.read_bytes().splitlines(), 1):
-        try:
-            line = json.loads(raw)
-            text, lang = line["text"], line["lang"]
-        except (ValueError, TypeError, KeyError):
-            raise ValueError(f'{path}:{number}: not a line {{"text": ..., "lang": ...}}') from None
-        words.update(normalize(text, lang).words)
+    seen: dict[str, set[str]] = {}
+    with progress(None, "words of the text", "line", unit_scale=True) as bar:
+        for block in blocks(expand([path]), settings):
+            records = read(block, settings)
+            texts: dict[str | None, list[str]] = {}
+            for text, lang in zip(records.texts, records.langs, strict=True):
+                texts.setdefault(lang, []).append(text)
+            for lang, lines in texts.items():
+                found = set(" ".join(lines).split())
+                for one in UNKNOWN_LANGUAGES if lang is None else (lang,):
+                    new = found - seen.setdefault(one, set())
+                    seen[one] |= new
+                    for word in new:
+                        words.update(normalize(word, one).words)
+            bar.update(records.read)
     return words
 
 
@@ -43,7 +62,7 @@ def text_only_words(texts: Iterable[Path], speech: Iterable[Path]) -> frozenset[
     """Words of the text-only training lines that no paired training utterance has.
 
     Args:
-        texts: JSON-lines files of the text-only corpus.
+        texts: files, folders or globs of the text-only corpus.
         speech: data directories of every training set with speech.
 
     Returns:

@@ -47,7 +47,8 @@ _MARKED_WORDS = re.compile(
     r"|!(?P<interjection>[a-z']+)!",
     re.IGNORECASE,
 )
-_GLOSS = re.compile(r"(?<=[\p{L}\p{M}]):\s*[\p{L}\p{M}][^\s:]*")
+# All that is left of a language's passage: a gloss may have several words, as the surface may.
+_GLOSS = re.compile(r"(?<=[\p{L}\p{M}]):\s*[\p{L}\p{M}][^:]*")
 
 
 @dataclass(frozen=True)

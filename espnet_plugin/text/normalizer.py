@@ -35,7 +35,7 @@ from espnet_plugin.text.numbers import digits_in_words, malay_number
 from espnet_plugin.text.whisper_rules import whisper_normalizer
 
 # Raised whenever any output changes: figures of different versions must not be compared.
-NORMALIZER_VERSION = "1"
+NORMALIZER_VERSION = "2"
 
 HESITATIONS = frozenset({"uh", "um", "uhm", "er", "err", "erm", "mm", "mmm", "hmm", "mhm"})
 
@@ -134,8 +134,8 @@ def _token(token: str, lang: str) -> list[str]:
             words += [match[1], match[1] + (match[2] or "")]
         elif _DIGITS.fullmatch(word):
             words += _number(word, lang)
-        else:
-            words.append(word)
+        else:  # an amount or an ordinal may stand beside something else, as in 0:RM5
+            words += (malay_number(word) if lang == "ms" else None) or [word]
     return words
 
 

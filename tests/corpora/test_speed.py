@@ -6,7 +6,7 @@ import soundfile
 
 from espnet_plugin.bin import synth_data
 from espnet_plugin.corpora.data_dir import Utterance, write_data_dir, write_wav
-from espnet_plugin.corpora.speed import change_speed, parse_factors, perturb_speed
+from espnet_plugin.corpora.speed import at_speed, change_speed, parse_factors, perturb_speed
 from espnet_plugin.data import DataDir
 
 RATE = 16000
@@ -120,3 +120,16 @@ def test_rows_that_do_not_fit_together(tmp_path: Path):
         write_wav(tmp_path / "x.wav", np.array([0.0, 1.5]))
     with pytest.raises(ValueError, match=r"x\.wav: samples are not within"):
         write_wav(tmp_path / "x.wav", np.array([0.0, np.nan]))
+
+
+@pytest.mark.parametrize(
+    ("table", "line", "expected"),
+    [
+        ("utt2dur", "1.800", "2.000"),
+        ("utt2times", "0.00:0.90:2 0.99:1.80:1", "0.000:1.000:2 1.100:2.000:1"),
+        ("utt2tags", "ms en", "ms en"),
+    ],
+)
+def test_durations_and_times_follow_the_speed(table: str, line: str, expected: str) -> None:
+    assert at_speed(table, line, 0.9) == expected
+    assert at_speed(table, line, 1.0) == line

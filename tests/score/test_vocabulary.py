@@ -1,10 +1,13 @@
 """Words met in text only."""
 
+import gzip
+import json
 from pathlib import Path
 
 import pytest
 
-from espnet_plugin.score.vocabulary import text_only_words
+from espnet_plugin.score.vocabulary import text_only_words, words_of_text
+from espnet_plugin.text import normalize
 from tests.score.experiment import build_words, write_table
 
 
@@ -18,12 +21,25 @@ def test_words_of_text_without_those_of_speech(tmp_path: Path) -> None:
     assert text_only_words([text], [paired, acoustic]) == {"hotel", "esok"}
 
 
-@pytest.mark.parametrize("line", ['{"text": "a"}', "apa", "[1]", '{"text": "a", "lang": "cs"'])
-def test_broken_lines_are_named(tmp_path: Path, line: str) -> None:
+def test_words_of_text_are_those_of_its_lines(tmp_path: Path) -> None:
+    lines = [
+        ("Kanak2 tu, don't!", "cs"),
+        ("RM10.50 je lah", "ms"),
+        ("the colour", "en"),
+        ("x", None),
+    ]
+    path = tmp_path / "train.jsonl.gz"
+    rows = [json.dumps({"text": t, **({"lang": lang} if lang else {})}) for t, lang in lines]
+    path.write_bytes(gzip.compress("\n".join([*rows, "broken", ""]).encode()))
+    expected = {word for t, lang in lines for word in normalize(t, lang or "cs").words}
+    assert words_of_text(path) == expected
+
+
+def test_text_without_the_field_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "train.jsonl"
-    path.write_text('{"text": "saya", "lang": "ms"}\n' + line + "\n")
-    with pytest.raises(ValueError, match=r"train.jsonl:2: not a line"):
-        text_only_words([path], [])
+    path.write_text('{"sentence": "saya", "lang": "ms"}\n')
+    with pytest.raises(ValueError, match=r"train.jsonl.*'?text"):
+        words_of_text(path)
 
 
 def test_missing_files(tmp_path: Path) -> None:

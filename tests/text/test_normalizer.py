@@ -65,6 +65,8 @@ MARKED = [
         "<tamil>\u0ba4\u0bae\u0bbf\u0bb4\u0bcd:tamil</tamil> ok",
         "\u0ba4\u0bae\u0bbf\u0bb4\u0bcd/ta ok/en",
     ),
+    ("ms", "0:RM5", "kosong lima ringgit"),
+    ("cs", "<malay>pasar malam:night market</malay> ok", "pasar/ms malam/ms ok/en"),
     ("cs", "the <malay>pasar</malay price", "the/en pasar/ms price/en"),
     ("cs", "the <malay>pasar<>/malay> price", "the/en pasar/ms price/en"),
     ("cs", "the <malay>pasar malay> price", "the/en pasar/ms price/en"),
