@@ -1,7 +1,7 @@
-"""Merge an adapted Whisper with the original: ratio * tuned + (1 - ratio) * base.
+r"""Merge an adapted Whisper with the original: ratio * tuned + (1 - ratio) * base.
 
 python -m espnet_plugin.bin.merge --base exp/init --tuned exp/adapt_full --output exp/merge_0.4
-python -m espnet_plugin.bin.merge --base exp/init --tuned exp/adapt_full \\
+python -m espnet_plugin.bin.merge --base exp/init --tuned exp/adapt_full \
     --ratios 0.2,0.4,0.6,0.8 --output_prefix exp/merge_
 python -m espnet_plugin.bin.merge --base exp/init --tuned exp/adapt_full --output exp/merge_mixed \
     --ratio 0.4 --group_ratio encoder=0.2 cross_attn=0.6 --layer_ratio decoder.0-11=0.2 ffn.31=1
