@@ -2,7 +2,7 @@
 
 Columns ``audio utt_id speaker_id duration transcription``; splits train, validation and test. They
 are recordings of `nsc` part 4: keep its test sets out of training on that (``--keep_out``).
-Where a transcript still has the corpus's tags, they give the words' languages.
+Where transcripts still have the corpus's tags, they give the words' languages; else all is ``cs``.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,12 +20,12 @@ from espnet_plugin.corpora.corpus import (
     wrong_root,
 )
 from espnet_plugin.corpora.hub_layout import (
-    has_language_tags,
     no_audio,
     parquet_files,
     plain,
     split_of,
 )
+from espnet_plugin.corpora.language_tags import keeps_language_tags
 from espnet_plugin.corpora.marked import read_marked
 from espnet_plugin.corpora.row_files import need_columns, records, table_units
 
@@ -39,12 +39,13 @@ def find(root: str, options: Mapping[str, str]) -> Iterator[Unit]:
     if not tables:
         raise wrong_root(root, CORPUS)
     for path in tables:
-        yield from table_units(path, folder, split_of(path))
+        tagged = keeps_language_tags(path, "transcription")
+        yield from table_units(path, folder, (split_of(path), tagged))
 
 
 def read(unit: Unit, context: Context) -> Iterator[Row | Skip]:
     """Read a part of a parquet file."""
-    table, split = unit.data
+    table, (split, tagged) = unit.data
     need_columns(table, *COLUMNS)
     for where, row, record in records(table, COLUMNS):
         assert not isinstance(record, Skip)
@@ -62,7 +63,6 @@ def read(unit: Unit, context: Context) -> Iterator[Row | Skip]:
         except AudioError as error:
             yield no_audio(name, error)
             continue
-        tagged = has_language_tags(raw)
         yield Row(
             name,
             speaker or None,

@@ -8,6 +8,7 @@ Sets: ``esb_ami_test``, ``esb_librispeech_test_clean`` ...
 
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from espnet_plugin.cli import nearest
 from espnet_plugin.corpora.cells import cell_audio
@@ -23,14 +24,21 @@ from espnet_plugin.corpora.corpus import (
     existing_folder,
     wrong_root,
 )
-from espnet_plugin.corpora.hub_layout import no_audio, parquet_files, plain, split_word, words_of
+from espnet_plugin.corpora.hub_layout import (
+    no_audio,
+    parquet_files,
+    plain,
+    shard_name,
+    split_word,
+    words_of,
+)
 from espnet_plugin.corpora.row_files import need_columns, records, table_units
 from espnet_plugin.text import normalize
 
 TEXT_KEYS = ("text", "sentence", "normalized_text", "transcript", "transcription")
 IGNORED = "ignore time segment in scoring"
 _UNSAFE = re.compile(r"[^a-z0-9]+")
-_SHARD = re.compile(r"-(\d+)-of-")
+_UNSAFE_ID = re.compile(r"[^A-Za-z0-9_.-]")
 _SURE = re.compile(r"(?<![^\s])[A-Za-z]{4,}(?![^\s.,?!])")  # a word that no rule deletes
 
 
@@ -87,8 +95,8 @@ def read(unit: Unit, context: Context) -> Iterator[Row | Skip]:
             yield no_audio(name, error)
             continue
         # ids occur twice, with different audio (in its Common Voice): the row makes them unique
-        shard = _SHARD.search(unit.key)
-        name = f"{subset}-{name.removesuffix('.wav')}-{shard[1] if shard else ''}{row:06d}"
+        name = _UNSAFE_ID.sub("_", name.removesuffix(".wav"))
+        name = f"{subset}-{name}-{shard_name(Path(table.path))}-{row:06d}"
         yield Row(name, None, text, "en", audio.source, audio.seconds, subset=subset, split=split)
 
 

@@ -19,9 +19,6 @@ SPLITS = {
 _PART = re.compile(r"(?P<split>.+)-(?P<index>\d{5})-of-(?P<count>\d{5})(?:-[0-9a-f]+)?\.parquet")
 _CODES = {"cmn": "zh", "zho": "zh", "msa": "ms", "zsm": "ms", "zlm": "ms", "malay": "ms"}
 _CODES |= {"english": "en", "eng": "en", "mandarin": "zh", "chinese": "zh", "tamil": "ta"}
-_LANGUAGE_TAG = re.compile(
-    r"<?\s*/?\s*\b(?:malay|mandarin|chinese|tamil)\b\s*>|<\s*malay\b", re.IGNORECASE
-)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ufeff]")
 
 
@@ -61,6 +58,12 @@ def split_of(path: Path) -> str | None:
     return SPLITS.get(re.split(r"[-_.]", split_word(path).lower())[0])
 
 
+def shard_name(path: Path) -> str:
+    """Return what tells a file from the others of its split: ``00001`` of ``x-00001-of-00002``."""
+    match = _PART.fullmatch(path.name)
+    return match["index"] if match else path.stem
+
+
 def language_code(locale: str) -> str:
     """Return a language's code: ``ms`` of ``ms_my`` or ``Malay``, ``zh`` of ``cmn_hans_cn``."""
     code = re.split(r"[-_]", locale.lower())[0]
@@ -80,14 +83,6 @@ def words_of(value: str) -> list[str]:
 def plain(text: object) -> str:
     """Return a text on one line, with single spaces and no control characters; None gives none."""
     return "" if text is None else " ".join(_CONTROL.sub(" ", str(text)).split())
-
-
-def has_language_tags(text: str) -> bool:
-    """Tell whether a transcript still has the National Speech Corpus's tags (``<malay>``).
-
-    Copies of it may have lost them, and without them no word's language is known.
-    """
-    return _LANGUAGE_TAG.search(text) is not None
 
 
 def first_of(record: dict[str, object], keys: Iterable[str]) -> tuple[str, object]:

@@ -24,7 +24,8 @@ from espnet_plugin.corpora.corpus import (
     existing_folder,
     wrong_root,
 )
-from espnet_plugin.corpora.hub_layout import first_of, has_language_tags, no_audio, words_of
+from espnet_plugin.corpora.hub_layout import first_of, no_audio, words_of
+from espnet_plugin.corpora.language_tags import keeps_language_tags
 from espnet_plugin.corpora.marked import read_marked
 from espnet_plugin.corpora.row_files import records, table_units
 from espnet_plugin.corpora.sound import Audio
@@ -52,8 +53,10 @@ def find(root: str, options: Mapping[str, str]) -> Iterator[Unit]:
         part = _PART.search(path.name)
         assert part is not None
         if part["part"] in chosen:
+            tagged = part["part"] != "4" or keeps_language_tags(path, "text")
+            data = int(part["part"]), tuple(zips), tagged
             files = [name for volumes in zips for name in volumes]
-            yield from table_units(path, folder, (int(part["part"]), tuple(zips)), files=files)
+            yield from table_units(path, folder, data, files=files)
 
 
 def who(part: int, name: str) -> tuple[str | None, str | None, str]:
@@ -72,7 +75,7 @@ def who(part: int, name: str) -> tuple[str | None, str | None, str]:
 
 def read(unit: Unit, context: Context) -> Iterator[Row | Skip]:
     """Read a part of a table."""
-    table, (part, zips) = unit.data
+    table, (part, zips, tagged) = unit.data
     archives = open_zips(zips, context.media) if zips else None
     root = Path(context.root)
     folders = [root, root / Path(table.path).name.partition(".")[0]]
@@ -118,7 +121,7 @@ def read(unit: Unit, context: Context) -> Iterator[Row | Skip]:
             marked.lang,
             audio.source,
             audio.seconds,
-            tags=marked.tags if part != 4 or has_language_tags(raw) else None,
+            tags=marked.tags if tagged else None,
             subset=subset,
             group=session,
         )

@@ -41,6 +41,7 @@ FOLDERS = ("", "data")  # below the root: where tables and zips are; never the a
 WINDOWS = 100  # neighbouring windows that count as one speaker
 _VIDEO = re.compile(r"(?P<video>\d+-\d+)-\d+")
 _WINDOW = re.compile(r"(?P<window>\d+)-\d+")
+_UNSAFE = re.compile(r"[^A-Za-z0-9.]")  # in a speaker
 _PART = re.compile(r"-\d{5}-of-\d{5}.*")
 
 
@@ -122,7 +123,7 @@ def _rows(unit: Unit, context: Context) -> Iterator[Row | Skip]:
 def speaker_of(name: str) -> str | None:
     """Return what stands for the speaker: the video, or neighbouring windows; None if unknown."""
     path = PurePosixPath(name)
-    folder = path.parent.name
+    folder = _UNSAFE.sub("_", path.parent.name)
     if match := _VIDEO.fullmatch(path.stem):
         return f"{folder}_{match['video'].replace('-', '_')}"
     if match := _WINDOW.fullmatch(path.stem):
@@ -136,12 +137,13 @@ def _utterances(
     path = PurePosixPath(name)
     stem, speaker, lang = f"{path.parent.name}-{path.stem}", speaker_of(name), found.lang or "ms"
     times = found.times(audio.seconds)
-    timed = any(piece.start is not None for piece in found.pieces)
-    notes = ["timestamps that cannot be were left out"] if timed and times is None else []
     if not segments or times is None or len(times) == 1:
-        yield Row(
-            stem, speaker, found.text, lang, audio.source, audio.seconds, times=times, notes=notes
-        )
+        row = Row(stem, speaker, found.text, lang, audio.source, audio.seconds, times=times)
+        if times is None:  # what is known: the words are in the clip
+            row.times = [(0.0, audio.seconds, len(found.text.split()))]
+            timed = any(piece.start is not None for piece in found.pieces)
+            row.notes = ["timestamps that cannot be were left out"] if timed else ["no timestamps"]
+        yield row
         return
     for piece, (start, end, words) in zip(found.pieces, times, strict=True):
         yield Row(

@@ -8,7 +8,6 @@ are kept apart: those of a test set are taken out of training. Sets: ``mnsc_part
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from espnet_plugin.corpora.cells import cell_audio
 from espnet_plugin.corpora.corpus import (
@@ -23,7 +22,8 @@ from espnet_plugin.corpora.corpus import (
     existing_folder,
     wrong_root,
 )
-from espnet_plugin.corpora.hub_layout import has_language_tags, no_audio, parquet_files, words_of
+from espnet_plugin.corpora.hub_layout import no_audio, parquet_files, shard_name, words_of
+from espnet_plugin.corpora.language_tags import keeps_language_tags
 from espnet_plugin.corpora.marked import read_marked
 from espnet_plugin.corpora.pseudo_labels import relabelled
 from espnet_plugin.corpora.row_files import need_columns, records, table_units
@@ -41,12 +41,10 @@ def find(root: str, options: Mapping[str, str]) -> Iterator[Unit]:
             found = True
             split = {"train": "train", "test": "test"}.get(match["split"].lower(), "valid")
             for table in tables if match["part"] in chosen else ():
-                data = (
-                    int(match["part"]),
-                    split,
-                    table.relative_to(folder).with_suffix("").as_posix(),
-                )
-                yield from table_units(table, folder, data)
+                part = int(match["part"])
+                tagged = part != 4 or keeps_language_tags(table, "answer")
+                name = f"part{part}-{split}-{shard_name(table)}"
+                yield from table_units(table, folder, (part, split, name, tagged))
     if not found:
         raise wrong_root(root, CORPUS)
 
@@ -63,7 +61,7 @@ def read(unit: Unit, context: Context) -> Iterator[Row | Skip]:
 
 
 def _rows(unit: Unit, context: Context) -> Iterator[Row | Skip]:
-    table, (part, split, name) = unit.data
+    table, (part, split, name, tagged) = unit.data
     need_columns(table, "context", "answer")
     for _, row, record in records(table, ("context", "answer")):
         assert not isinstance(record, Skip)
@@ -82,13 +80,13 @@ def _rows(unit: Unit, context: Context) -> Iterator[Row | Skip]:
             yield no_audio(item, error)
             continue
         yield Row(
-            f"part{part}-{split}-{Path(name).name}-{row:06d}",
+            item,
             None,
             marked.text,
             marked.lang,
             audio.source,
             audio.seconds,
-            tags=marked.tags if part != 4 or has_language_tags(answer) else None,
+            tags=marked.tags if tagged else None,
             subset=f"part{part}",
             split=split,
         )
