@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 import torch.nn.functional as F
 
 import espnet_plugin
@@ -132,6 +134,40 @@ def test_half_of_the_loss_has_half_of_the_gradient(tiny_whisper: Path) -> None:
         (model(**batch(model, paired=False))[0] * factor).backward()
         gradients.append(model.whisper.decoder.embed_tokens.weight.grad.clone())
     assert torch.allclose(gradients[0] / 2, gradients[1], atol=1e-8)
+
+
+def rank(number: int, model: AsyncSwitchModel, store: str, output: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=number, world_size=2)
+    wrapped = torch.nn.parallel.DistributedDataParallel(model)
+    freeze(model, "adapt_text")  # after wrapping, as the trainer does
+    entry = {k: v[number : number + 1] for k, v in batch(model, paired=False).items()}
+    wrapped(**entry)[0].backward()
+    grads = {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
+    torch.save(grads, f"{output}/rank{number}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.skipif(not dist.is_gloo_available(), reason="this torch has no gloo")
+def test_two_ranks_have_the_mean_gradient(tiny_whisper: Path, tmp_path: Path) -> None:
+    """The tied table's gradient, which is put together in place, is reduced as a whole."""
+    model = make(tiny_whisper).train()
+    freeze(model, "adapt_text")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a fork does not survive other threads
+    try:
+        args = (model, str(tmp_path / "store"), str(tmp_path))
+        mp.start_processes(rank, args, 2, start_method="fork")
+    finally:
+        torch.set_num_threads(threads)
+    ranks = [torch.load(tmp_path / f"rank{n}.pt", weights_only=True) for n in (0, 1)]
+    for number in (0, 1):
+        entry = {k: v[number : number + 1] for k, v in batch(model, paired=False).items()}
+        (model(**entry)[0] / 2).backward()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert torch.equal(ranks[0][name], ranks[1][name]), name
+            assert (ranks[0][name] - parameter.grad).abs().max() < 1e-6, name
 
 
 def test_the_loss_kernel_is_named_once(
