@@ -185,6 +185,18 @@ def test_acoustic_adaptation_and_no_ablations(recipe: Recipe) -> None:
     assert option(report, "--speech_sets") == "tr ac"
 
 
+def test_merges_in_memory(recipe: Recipe) -> None:
+    recipe.data("tr", "va", "te1", "te2")
+    recipe.text()
+    result = recipe.run("asyncswitch.sh", *SETS, "--merge_in_memory", "true")
+    assert result.returncode == 0, result.stderr
+    calls = recipe.calls()
+    assert "merge" not in [call[0] for call in calls]
+    decode = calls[-2]
+    assert option(decode, "--merges") == "merge_=init:adapt_full direct_merge_=init:direct_full"
+    assert "merge_0.4" in option(decode, "--systems").split()
+
+
 class ParsedError(Exception):
     """Ends a command once its options are parsed."""
 

@@ -58,6 +58,7 @@ train_align_config=conf/train_align.yaml      # of stage 2
 train_full_config=conf/train_full.yaml        # of stage 3
 ablations="direct_full text_full align_full"  # systems that leave stages out; empty: none
 merge_ratios="0.2 0.4 0.6 0.8" # share of the adapted model; adapt_full and direct_full are merged
+merge_in_memory=false         # true: stage 11 writes no models; stage 12 merges as it decodes, for a sweep of large ones
 systems=                      # systems to decode and score; empty: all that the stages before make
 decode_tag=greedy             # name of this decoding
 decode_batch=32               # utterances decoded together
@@ -105,6 +106,14 @@ need_models() {
                 "direct_full, text_full, align_only, align_full, merge_<ratio> and direct_merge_<ratio>" ;;
         esac
         need $maker "$expdir/$system/config.json"
+    done
+}
+
+# stored SYSTEMS: those among them that are no merges.
+stored() {
+    local system
+    for system in $1; do
+        case $system in merge_* | direct_merge_*) ;; *) printf '%s ' "$system" ;; esac
     done
 }
 
@@ -286,22 +295,32 @@ fi
 
 if begin 11 "merge with init at $merge_ratios"; then
     need_models "init adapt_full"
-    plugin merge --base "$expdir/init" --tuned "$expdir/adapt_full" --ratios "${merge_ratios// /,}" \
-        --output_prefix "$expdir/merge_"
-    if has_word "$ablations" direct_full; then
-        need_models direct_full
-        plugin merge --base "$expdir/init" --tuned "$expdir/direct_full" --ratios "${merge_ratios// /,}" \
-            --output_prefix "$expdir/direct_merge_"
+    if $merge_in_memory; then
+        echo "merge_in_memory: stage 12 merges as it decodes; write the model you choose with espnet_plugin.bin.merge"
+    else
+        plugin merge --base "$expdir/init" --tuned "$expdir/adapt_full" --ratios "${merge_ratios// /,}" \
+            --output_prefix "$expdir/merge_"
+        if has_word "$ablations" direct_full; then
+            need_models direct_full
+            plugin merge --base "$expdir/init" --tuned "$expdir/direct_full" --ratios "${merge_ratios// /,}" \
+                --output_prefix "$expdir/direct_merge_"
+        fi
     fi
 fi
 
 if begin 12 "decode $decoded_sets"; then
-    need_models "$systems"
+    merges=
+    if $merge_in_memory; then
+        merges="merge_=init:adapt_full direct_merge_=init:direct_full"
+        need_models "$(stored "$systems")"
+    else
+        need_models "$systems"
+    fi
     need_sets 3 "$dumpdir/raw" "$decoded_sets"
     job decode decode --expdir "$expdir" --systems "$systems" --sets "$decoded_sets" --dumpdir "$dumpdir/raw" \
         --tag "$decode_tag" --batch_size "$decode_batch" --pad "$pad_decode" --lang_tokens "$lang_tokens" \
         --workers "${decode_workers:-$((ngpu > 1 ? ngpu : 1))}" \
-        --override "$decode_override"
+        --override "$decode_override" --merges "$merges"
 fi
 
 if begin 13 "score and report"; then
@@ -310,7 +329,7 @@ if begin 13 "score and report"; then
         for set in $decoded_sets; do need 12 "$expdir/$system/decode_$decode_tag/$set/text"; done
     done
     known=()  # without the text there is no error on words that occur in the text alone
-    if [ -s "$text_train" ]; then known=(--text_lines "$text_train" --speech_sets "$train_set $acoustic_train_set"); fi
+    if compgen -G "$text_train" >/dev/null; then known=(--text_lines "$text_train" --speech_sets "$train_set $acoustic_train_set"); fi
     if $require; then known+=(--require); fi
     plugin report --expdir "$expdir" --dumpdir "$dumpdir/raw" --systems "$systems" --sets "$test_sets" \
         --valid_sets "$valid_set" --example_sets "$example_sets" --tag "$decode_tag" ${known[@]+"${known[@]}"}

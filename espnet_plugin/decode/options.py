@@ -90,6 +90,8 @@ def decode_parser(description: str | None) -> argparse.ArgumentParser:
     add("--workers", type=int, default=1, help="processes: a GPU each, or a share of the cores")
     text = "SYSTEM:OPTION=VALUE ...: decode one system otherwise, e.g. whisper_base:pad=30s"
     add("--override", type=words, default=[], help=text)
+    text = "PREFIX=BASE:TUNED ...: merge PREFIX<ratio> in memory where it has no directory"
+    add("--merges", type=words, default=[], help=text)
     add("--force", action="store_true", help="decode what is decoded already")
     add_options(made)
     return made
@@ -133,14 +135,30 @@ def options_of(
     return chosen
 
 
+def merges_of(texts: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Parse merges in memory, e.g. `merge_=init:adapt_full`.
+
+    Raises:
+        ValueError: If one is not `PREFIX=BASE:TUNED`, or a prefix is given twice.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    for text in texts:
+        match = re.fullmatch(r"([^=:/]+)=([^=:/]+):([^=:/]+)", text)
+        if match is None or match[1] in found:
+            raise ValueError(f"--merges is PREFIX=BASE:TUNED, each prefix once; got '{text}'")
+        found[match[1]] = (match[2], match[3])
+    return found
+
+
 def run_decode(args: argparse.Namespace) -> None:
     """Decode as the parsed options say."""
     given = vars(args)
     common = Options(**{option.name: given.pop(option.name) for option in fields(Options)})
     options = options_of(given["systems"], common, given.pop("override"))
+    merges = merges_of(given.pop("merges"))
     import torch
 
     from espnet_plugin.decode.runner import decode_sets
 
     device = given.pop("device") or ("cuda" if torch.cuda.is_available() else "cpu")
-    decode_sets(options=options, device=device, **given)
+    decode_sets(options=options, device=device, merges=merges, **given)

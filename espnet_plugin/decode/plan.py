@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,14 +30,16 @@ INCIDENTAL = {"dtype", "torch_dtype", "_name_or_path", "transformers_version", "
 
 @dataclass(frozen=True)
 class System:
-    """A model directory.
+    """A model: a directory, or two that are merged in memory.
 
     Attributes:
         name: Its name under the experiment directory.
-        path: The directory.
+        path: The directory; of a merge in memory, where its results go.
         model: SHA-256 over all tensors.
         encoder: SHA-256 over the encoder's; systems with the same one share its outputs.
         kind: SHA-256 over architecture and tokenizer; systems with the same one share a module.
+        merge: Directories of the original and the adapted model, and the ratio of a merge in
+            memory.
     """
 
     name: str
@@ -44,27 +47,69 @@ class System:
     model: str
     encoder: str
     kind: str
+    merge: tuple[Path, Path, float] | None = None
+
+    @property
+    def source(self) -> Path:
+        """Directory of the configuration and the tokenizer."""
+        return self.merge[0] if self.merge else self.path
 
     @classmethod
-    def of(cls, expdir: str | Path, name: str) -> "System":
-        """Hash a system's directory.
+    def of(
+        cls, expdir: str | Path, name: str, merges: Mapping[str, tuple[str, str]] | None = None
+    ) -> "System":
+        """Hash a system.
+
+        Args:
+            expdir: Where it is.
+            name: Its directory there.
+            merges: Systems that need no directory: by the prefix of their names, before the ratio,
+                those of the original and the adapted model.
 
         Raises:
             FileNotFoundError: If there is none; says which recipe stage makes it.
+            ValueError: If a merge's models do not fit each other, or its ratio is not within 0..1.
         """
         path = Path(expdir) / name
         if not model_dir_exists(path):
+            for prefix, (base, tuned) in (merges or {}).items():
+                ratio = name.removeprefix(prefix)
+                if name.startswith(prefix) and re.fullmatch(r"[01](\.[0-9]+)?", ratio):
+                    return cls._merged(Path(expdir), name, base, tuned, float(ratio))
             there = sorted(p.name for p in Path(expdir).glob("*") if model_dir_exists(p))
             hint = nearest(name, there)
             raise FileNotFoundError(f"{path} is not a model directory{hint}: {made_by(name)}")
-        hashes = tensor_hashes(path)
+        return cls._of_hashes(name, path, tensor_hashes(path))
+
+    @classmethod
+    def _merged(cls, expdir: Path, name: str, base: str, tuned: str, ratio: float) -> "System":
+        from espnet_plugin.merge import Sweep
+
+        for one in (base, tuned):
+            if not model_dir_exists(expdir / one):
+                raise FileNotFoundError(
+                    f"{expdir / one} is not a model directory, and {name} is merged from it: "
+                    f"{made_by(one)}"
+                )
+        merge = (expdir / base, expdir / tuned, ratio)
+        return cls._of_hashes(name, expdir / name, Sweep(*merge[:2]).hashes(ratio), merge)
+
+    @classmethod
+    def _of_hashes(
+        cls,
+        name: str,
+        path: Path,
+        hashes: dict[str, str],
+        merge: tuple[Path, Path, float] | None = None,
+    ) -> "System":
+        source = merge[0] if merge else path
         encoder = {n: h for n, h in hashes.items() if group_of(n) == "encoder"}
-        config = {k: v for k, v in load_config(path).items() if k not in INCIDENTAL}
-        tokenizer = path / "tokenizer.json"
+        config = {k: v for k, v in load_config(source).items() if k not in INCIDENTAL}
+        tokenizer = source / "tokenizer.json"
         if not tokenizer.is_file():
-            raise FileNotFoundError(f"{path} holds no tokenizer.json: import it (recipe stage 5)")
+            raise FileNotFoundError(f"{source} holds no tokenizer.json: import it (recipe stage 5)")
         kind = _hash({"config": config, "tokenizer": sha256_file(tokenizer)})
-        return cls(name, path, _hash(hashes), _hash([encoder, kind]), kind)
+        return cls(name, path, _hash(hashes), _hash([encoder, kind]), kind, merge)
 
 
 def _hash(value: Any) -> str:

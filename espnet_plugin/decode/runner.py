@@ -22,6 +22,7 @@ from espnet_plugin.decode.options import Options
 from espnet_plugin.decode.plan import Job, System, jobs_of
 from espnet_plugin.decode.recognizer import Recognizer
 from espnet_plugin.decode.workers import Bar, Worker, devices_of, spread
+from espnet_plugin.merge import Sweep
 from espnet_plugin.prompt import parse_lang_tokens
 
 CHUNK_SECONDS = 3600.0  # padded audio whose features and encoder outputs are held: 0.5 GB for base
@@ -59,6 +60,7 @@ def decode_sets(
     device: str = "cpu",
     workers: int = 1,
     force: bool = False,
+    merges: Mapping[str, tuple[str, str]] | None = None,
 ) -> list[Job]:
     """Decode every system on every set.
 
@@ -78,6 +80,8 @@ def decode_sets(
         device: `cpu`, `cuda`, ...
         workers: Processes: each takes a GPU, or its share of the processors.
         force: Decode what is decoded already.
+        merges: Systems that are merged in memory where they have no directory: `{"merge_":
+            ("init", "adapt_full")}` for `merge_0.4` and any other ratio.
 
     Returns:
         The jobs that were run, complete.
@@ -93,7 +97,7 @@ def decode_sets(
     devices = devices_of(device, workers)
     for its in set(options.values()):
         check_languages(data, its)
-    found = [System.of(expdir, name) for name in names]
+    found = [System.of(expdir, name, merges) for name in names]
     jobs = [job for system in found for job in jobs_of([system], data, tag, options[system.name])]
     states = {id(job): job.state() for job in jobs}
     for job in jobs:
@@ -184,7 +188,7 @@ class _Runner:
         self.options, self.device, self.tag = options, torch.device(device), tag
         self.batch_size, self.workers, self.bar = batch_size, workers, bar
         self.recognizer: Recognizer | None = None
-        self.kind = ""
+        self.kind, self.loaded = "", Path()
 
     def run(self, chunk: list[Batch], jobs: list[Job]) -> None:
         """Decode a chunk with every system."""
@@ -238,10 +242,15 @@ class _Runner:
     def _load(self, system: System) -> Recognizer:
         if self.recognizer is None or self.kind != system.kind:
             self.recognizer = None  # frees the old one first
-            self.recognizer = Recognizer(system.path, self.options, self.device)
-            self.kind = system.kind
-        elif self.recognizer.model_dir != system.path:
+            self.recognizer = Recognizer(system.source, self.options, self.device)
+            self.kind, self.loaded = system.kind, system.source
+        if system.merge:
+            if self.loaded != system.path:
+                base, tuned, ratio = system.merge
+                Sweep(base, tuned).load_into(self.recognizer.whisper, ratio)
+        elif self.loaded != system.path:
             self.recognizer.load(system.path)
+        self.loaded = system.path
         return self.recognizer
 
     def _clock(self) -> float:

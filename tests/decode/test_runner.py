@@ -11,11 +11,12 @@ from espnet_plugin.bin import decode as command
 from espnet_plugin.checkpoint import load_state, read_json, save_model_dir
 from espnet_plugin.decode import runner
 from espnet_plugin.decode.audio import batches, load_set
-from espnet_plugin.decode.options import Options, options_of
+from espnet_plugin.decode.options import Options, merges_of, options_of
 from espnet_plugin.decode.plan import PARTIAL, System, jobs_of
 from espnet_plugin.decode.recognizer import Recognizer
 from espnet_plugin.decode.runner import decode_sets
 from espnet_plugin.decode.workers import parts
+from espnet_plugin.merge import merge
 
 from .conftest import noise
 
@@ -193,6 +194,36 @@ def test_processes_decode_what_one_process_does(expdir, dump, capsys):
     assert "init/decode_two/a" in capsys.readouterr().out  # a worker's words reach the bar
     with pytest.raises(ValueError, match="take a GPU each"):
         decode_sets(*given, tag="three", device="cuda:0", workers=2)
+
+
+def test_a_merge_in_memory_is_the_merge_on_disk(expdir, dump, capsys):
+    merges = {"merge_": ("init", "full")}
+    systems = ["init", "merge_0.4", "merge_0.70"]
+    decode_sets(expdir, systems, ["a"], dump, OPTIONS, merges=merges)
+    assert not (expdir / "merge_0.4/model.safetensors").exists()
+    in_memory = texts(expdir, "merge_0.4", "a")
+    shutil.rmtree(expdir / "merge_0.4")
+    merge(expdir / "init", expdir / "full", expdir / "merge_0.4", ratio=0.4)
+    decode_sets(expdir, ["merge_0.4"], ["a"], dump, OPTIONS)
+    assert texts(expdir, "merge_0.4", "a") == in_memory
+    # what was decoded from memory stays good once the model is written
+    merge(expdir / "init", expdir / "full", expdir / "other", ratio=0.7)
+    for file in (expdir / "other").iterdir():
+        shutil.move(file, expdir / "merge_0.70")
+    capsys.readouterr()
+    assert not decode_sets(expdir, ["merge_0.70"], ["a"], dump, OPTIONS, merges=merges)
+    assert "already decoded" in capsys.readouterr().out
+    for name, message in (("merge_1.5", "outside|within"), ("merge_x", "not a model directory")):
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            decode_sets(expdir, [name], ["a"], dump, OPTIONS, merges=merges)
+    with pytest.raises(FileNotFoundError, match=r"adapt_full.*and merge_0.4 is merged from it"):
+        System.of(expdir.parent, "merge_0.4", {"merge_": ("adapt_full", "init")})
+
+
+@pytest.mark.parametrize("text", ["merge_", "merge_=init", "a/=b:c", "=b:c"])
+def test_bad_merges(text):
+    with pytest.raises(ValueError, match="PREFIX=BASE:TUNED"):
+        merges_of([text])
 
 
 @pytest.mark.slow
