@@ -116,7 +116,7 @@ def test_the_youtube_set_has_its_own_name(tmp_path):
     public_sets.malaysian_stt(tmp_path / "root")
     report = prepared(YOUTUBE, tmp_path / "root", tmp_path, tables="extra")
     assert sets(report) == {"malaysian_youtube_train": 5}
-    with pytest.raises(FileNotFoundError, match="MALAYSIAN_YOUTUBE=.*Expected below it"):
+    with pytest.raises(FileNotFoundError, match=r"MALAYSIAN_YOUTUBE=[\s\S]*Expected below it"):
         list(YOUTUBE.find(str(tmp_path), {}))
 
 
