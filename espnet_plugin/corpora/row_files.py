@@ -274,8 +274,10 @@ def _separated_records(data: bytes, part: Part) -> Iterator[tuple[int, Record | 
         nonlocal consumed
         for line in io.BytesIO(data):
             text = line.decode("utf-8", "surrogateescape")
-            yield text if consumed or part.start else text.removeprefix("\ufeff")
+            if not consumed and not part.start:
+                text = text.removeprefix("\ufeff")
             consumed += len(line)
+            yield text
 
     reader = _reader(counted(), part.kind)
     for _ in itertools.count():
