@@ -41,7 +41,7 @@ test_sets=                    # sets to report, separated by spaces
 example_sets=                 # sets to decode and show, too small to score
 acoustic_train_set=           # speech to adapt the base model on before everything else; empty: not at all
 acoustic_valid_set=           # validation of the same
-text_train=                   # unpaired text, a file or folder in any format of text_corpus; empty: DATADIR/text/train.jsonl
+text_train=                   # unpaired text, a file, folder or glob in any format of text_corpus; empty: DATADIR/text/train.jsonl
 text_valid=                   # validation of the same, or held_out: a share of it; empty: DATADIR/text/valid.jsonl
 text_corpus_config=conf/text_corpus.yaml # how unpaired text is cleaned and filtered
 mix_input=                    # text to widen by phrase mixing into text_train; empty: text_train is there already
@@ -245,7 +245,7 @@ fi
 
 if begin 6 "text store: $text_train -> $dumpdir/text"; then
     need_models init
-    need 2 "$text_train"
+    compgen -G "$text_train" >/dev/null || fail "$text_train is missing; stage 2 makes it (--stage 2)"
     # prepare INPUT STORE [option...]: a store made from the same text in the same way is kept
     prepare() {
         plugin text_corpus prepare --input "$1" --output "$dumpdir/text/$2" --model "$expdir/init" \
