@@ -25,7 +25,7 @@ from espnet_plugin.corpora.corpus import (
     existing_folder,
     wrong_root,
 )
-from espnet_plugin.corpora.hub_layout import no_audio, parquet_files, plain
+from espnet_plugin.corpora.hub_layout import no_audio, parquet_files, plain, shard_name
 from espnet_plugin.corpora.row_files import need_columns, records, table_units
 from espnet_plugin.corpora.textgrid import decode
 
@@ -78,7 +78,7 @@ def read(unit: Unit, context: Context) -> Iterator[Row | Skip]:
             yield no_audio(where, error)
             continue
         speaker = plain(record["id"]) or None
-        name = f"{row:06d}-{name}" if name else f"{row:06d}"
+        name = "-".join(filter(None, (shard_name(Path(table.path)), f"{row:06d}", name)))
         yield Row(name, speaker, text, "ms", audio.source, audio.seconds)
 
 

@@ -10,6 +10,7 @@ split comes from a column or from a file's name (``train.jsonl``, ``test-00000-o
 ``train/0000.parquet``); without one, utterances are split by speaker.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -60,6 +61,9 @@ ROLES = {
     "duration": ("duration",),
     "end": ("end",),
 }
+
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
 
 
 def read_columns(options: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
@@ -149,6 +153,9 @@ def read(unit: Unit, context: Context) -> Iterator[Row | Skip]:
         return
     part, split = unit.data
     columns = read_columns(context.options)
+    label = _UNSAFE.sub("_", unit.key.rpartition(":")[0])  # of rows without an id
+    if context.root.startswith(manifest_hub.PREFIX):  # not where the cache happens to be
+        label = f"{split}-{Path(part.path).name}"
     wanted = {name for names in columns.values() for name in names}
     folders = [context.options["audio_root"] or str(Path(part.path).parent)]
     for where, row, record in records(part, sorted(wanted)):
@@ -171,7 +178,7 @@ def read(unit: Unit, context: Context) -> Iterator[Row | Skip]:
             shown = f"start {found['start']}, end {found['end']}, duration {found['duration']}"
             yield Skip(item, "start or duration is no number", shown)
             continue
-        name = plain(found["id"]) or f"{Path(part.path).name.partition('.')[0]}-{row:08d}"
+        name = plain(found["id"]) or f"{label}-{row:08d}"
         lang = language_code(plain(found["language"]) or context.options["language"])
         if not is_code(lang):
             yield Skip(item, "language is no code", plain(found["language"]))

@@ -28,6 +28,19 @@ def test_what_save_to_disk_wrote_is_read_without_the_package(tmp_path):
     assert sets(report) == {"manifest_train": 3}
 
 
+def test_rows_without_an_id_have_names_of_their_own(tmp_path):
+    parts = {split: rows(n, 4) for split, n in (("train", 0), ("test", 4))}
+    for part in parts.values():
+        for row in part:
+            del row["id"]
+    root = saved_dataset(tmp_path / "root", parts)
+    report = prepared(CORPUS, root, tmp_path)
+    assert sets(report) == {"manifest_train": 4, "manifest_test": 4}
+    names = {utt for name in report.sets for utt in table(tmp_path / name / "text")}
+    assert len(names) == 8
+    assert "manifest_test_data-00001-of-00002.arrow-00000001" in names
+
+
 def test_damage_of_a_saved_data_set(tmp_path):
     root = saved_dataset(tmp_path / "root", {"train": rows(0, 4)})
     path = root / "train/data-00001-of-00002.arrow"
