@@ -40,15 +40,28 @@ def test_import_of_a_converted_model(converted, tiny_whisper, tmp_path):
 
 @pytest.mark.parametrize("kind", ["float16", "int8"])
 def test_quantisations(kind, converted, tiny_whisper, tmp_path):
+    import torch
     from ctranslate2.converters import TransformersConverter
 
     TransformersConverter(str(tiny_whisper)).convert(str(tmp_path / "m"), quantization=kind)
-    if kind == "int8":
-        with pytest.raises(ValueError, match="quantised to int8, from which the weights cannot"):
-            ct2.read_ct2(tmp_path / "m")
-    else:
-        state = ct2.read_ct2(tmp_path / "m").state
-        assert ck.fp16_tensor_hash(state) == ck.fp16_tensor_hash(ck.load_state(tiny_whisper))
+    source, model = ct2.read_ct2(tmp_path / "m"), ck.load_state(tiny_whisper)
+    if kind == "float16":
+        assert ck.fp16_tensor_hash(source.state) == ck.fp16_tensor_hash(model)
+        return
+    assert "widened from int8: rounded" in source.notes["weights"]
+    for name, tensor in model.items():  # half a step of 254, row by row
+        rows = tensor.reshape(len(tensor), -1) if tensor.dim() > 1 else tensor[None]
+        off = (source.state[name].reshape(rows.shape) - rows).abs().amax(1)
+        assert torch.all(off <= rows.abs().amax(1) * (1 / 254 + 1e-6)), name
+
+
+def test_integers_without_a_scale(converted):
+    import torch
+
+    v = ct2.read_model_bin(converted / "model.bin")
+    name = "decoder/layer_0/ffn/linear_0/weight"
+    with pytest.raises(ValueError, match=f"{name}: integers without {name}_scale"):
+        ct2.widen_integers({name: v[name].to(torch.int8)})
 
 
 def test_damaged_files(converted, tmp_path):

@@ -17,7 +17,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument(
         "--source",
         required=True,
-        help="hub id, Hugging Face directory, openai-whisper .pt, CTranslate2 directory, or 'demo'",
+        help="hub id, Hugging Face directory, openai-whisper .pt, CTranslate2 directory, packed "
+        "ESPnet .zip, or 'demo'",
     )
     options.add_argument("--output", required=True, help="directory to make")
     options.add_argument("--dtype", default="float32", help="float32, float16 or bfloat16")

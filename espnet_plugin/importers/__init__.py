@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from espnet_plugin.importers.source import Source
 
 RECORD = "import.json"
+EXPORTED = ("whisper.pt", "espnet.zip")  # the one file of an export's directory
 KINDS = (
     "a hub id (owner/name), a Hugging Face directory, an openai-whisper .pt file, a CTranslate2 "
-    "directory, or 'demo'"
+    "directory, an ESPnet .zip that bin.export packed, or 'demo'"
 )
 
 
@@ -37,7 +38,8 @@ def read_source(
     """Read a model from whatever a source names.
 
     Args:
-        source: A hub id, a directory, a ``.pt`` file or ``"demo"``. What exists on disk wins.
+        source: A hub id, a directory (that of an export, too), a ``.pt`` or ``.zip`` file, or
+            ``"demo"``. What exists on disk wins.
         revision: Branch, tag or commit of a hub id.
         log: Told about progress.
 
@@ -53,6 +55,9 @@ def read_source(
 
         return read_demo(log)
     if path.is_dir():
+        for name in EXPORTED:
+            if (path / name).is_file() and not (path / "config.json").is_file():
+                return read_source(str(path / name), log=log)
         if (path / "model.bin").is_file():
             from espnet_plugin.importers.ct2 import read_ct2
 
@@ -64,9 +69,14 @@ def read_source(
         from espnet_plugin.importers.openai import read_openai
 
         return read_openai(path)
+    if path.is_file() and path.suffix == ".zip":
+        from espnet_plugin.importers.packed import read_packed
+
+        return read_packed(path)
     if path.is_file():
         raise ValueError(f"{source}: unknown kind of file; a source is {KINDS}")
-    looks_local = path.is_absolute() or source.startswith((".", "~")) or path.suffix == ".pt"
+    looks_local = path.is_absolute() or source.startswith((".", "~"))
+    looks_local |= path.suffix in (".pt", ".zip")
     if looks_local or source.count("/") > 1:
         raise FileNotFoundError(f"{source}: no such file or directory")
     if re.fullmatch(r"[\w.-]+/[\w.-]+", source):

@@ -1,4 +1,4 @@
-"""Whisper from a CTranslate2 directory (``model.bin`` in float32, float16 or bfloat16).
+"""Whisper from a CTranslate2 directory (``model.bin`` in float32, float16, bfloat16 or int8).
 
 CTranslate2 has no reader for its own tensors in Python, so the file is parsed here. Little endian:
 uint32 version; specification name; uint32 revision; uint32 count; each variable: name, uint8 rank,
@@ -18,6 +18,7 @@ import torch
 
 from espnet_plugin.checkpoint import SINUSOIDS, read_json, sha256_file
 from espnet_plugin.importers.source import Source, sinusoids, whisper_config
+from espnet_plugin.tokenizer import read_generation
 
 VERSION = 6  # of the container; older ones store their dimensions otherwise
 REVISIONS = (3,)  # of WhisperSpec
@@ -161,23 +162,48 @@ def _layers(variables: dict[str, torch.Tensor], side: str) -> int:
     return 1 + max((int(n[len(start) :].split("/")[0]) for n in names), default=-1)
 
 
+def widen_integers(variables: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], str]:
+    """Turn integer weights back into float32: each row by its scale.
+
+    What was rounded away stays away: a weight is off by up to half a step, a 254th of the largest
+    weight of its row (of 8-bit integers).
+
+    Returns:
+        The variables without scales, and the integers' type; empty where there are none.
+
+    Raises:
+        ValueError: A weight is of integers without a scale.
+    """
+    wide, kind = dict(variables), ""
+    for name, tensor in variables.items():
+        if not tensor.dim() or tensor.is_floating_point():
+            continue
+        scale = wide.pop(f"{name}_scale", None)
+        if scale is None:
+            raise ValueError(f"{name}: integers without {name}_scale")
+        kind = str(tensor.dtype).removeprefix("torch.")
+        rows = scale.float().reshape(-1, *[1] * (tensor.dim() - 1))
+        wide[name] = tensor.float() / rows
+    return wide, kind
+
+
 def read_ct2(directory: str | Path) -> Source:
     """Read a CTranslate2 Whisper directory.
 
     Raises:
         FileNotFoundError: There is no ``model.bin``.
-        ValueError: The file is damaged, quantised to integers, or not a multilingual Whisper.
+        ValueError: The file is damaged, or not a multilingual Whisper.
     """
     directory = Path(directory)
     path = directory / "model.bin"
-    v = read_model_bin(path)
-    quantised = sorted(n for n, t in v.items() if t.dim() and not t.is_floating_point())
-    if quantised:
-        kind = str(v[quantised[0]].dtype).removeprefix("torch.")
-        raise ValueError(
-            f"{path}: {quantised[0]} is quantised to {kind}, from which the weights cannot be "
-            "recovered; import the float16 or float32 model"
-        )
+    notes: dict[str, Any] = {}
+    try:
+        v, integers = widen_integers(read_model_bin(path))
+    except ValueError as error:
+        message = str(error)
+        raise ValueError(message if str(path) in message else f"{path}: {message}") from None
+    if integers:
+        notes["weights"] = f"widened from {integers}: rounded, not those before the conversion"
     for side in ("encoder", "decoder"):
         activation = v.get(f"{side}/activation")
         if activation is not None and int(activation) != GELU:
@@ -190,7 +216,6 @@ def read_ct2(directory: str | Path) -> Source:
     except KeyError as error:
         raise ValueError(f"{path}: variable {error} is missing") from None
     d_model, n_mels, _ = state["model.encoder.conv1.weight"].shape
-    notes: dict[str, Any] = {}
     if SINUSOIDS not in state:
         state[SINUSOIDS] = sinusoids(1500, d_model)
         notes["encoder positions"] = "computed (the file has none)"
@@ -207,8 +232,8 @@ def read_ct2(directory: str | Path) -> Source:
         audio_positions=state[SINUSOIDS].shape[0],
         text_positions=state["model.decoder.embed_positions.weight"].shape[0],
     )
-    generation = {}
-    if (directory / "config.json").is_file():
+    generation = read_generation(directory)  # exports of ours have it
+    if not generation and (directory / "config.json").is_file():
         given = read_json(directory / "config.json")
         names = {"suppress_ids": "suppress_tokens", "suppress_ids_begin": "begin_suppress_tokens"}
         for name in ("alignment_heads", *names):

@@ -27,7 +27,7 @@ SAFE = (*SMALL, WEIGHTS, INDEX, "model-[0-9]*.safetensors")
 OLD = (*SMALL, PICKLED, PICKLED + ".index.json", "pytorch_model-[0-9]*.bin")
 ALTERNATIVES = (
     "without a hub, give a local source: a Hugging Face directory, an openai-whisper .pt file, a "
-    "CTranslate2 directory, or 'demo' (Whisper base from the package index)"
+    "CTranslate2 directory, a packed ESPnet .zip, or 'demo' (Whisper base from the package index)"
 )
 
 

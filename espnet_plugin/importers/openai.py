@@ -97,6 +97,9 @@ def read_openai(path: str | Path) -> Source:
         raise ValueError(f"{path}: {error}") from None
     state = rename_all(data["model_state_dict"], to_hugging_face_name, path)
     heads = alignment_heads(path.stem, dims["n_text_layer"], dims["n_text_head"])
+    given = data.get("generation_config")  # exports of ours have it
+    if isinstance(given, dict):
+        return Source(state, config, str(path), {path.name: sha256_file(path)}, generation=given)
     return Source(
         state=state,
         config=config,
