@@ -1,7 +1,10 @@
-"""Make synthetic training data: mixed text, or recordings at other speeds.
+"""Make synthetic training data: mixed or switched text, recordings at other speeds.
 
 python -m espnet_plugin.bin.synth_data mix --input data/text/hand.jsonl --phrases phrases.tsv \
     --output data/text/train.jsonl --lines 20000 --seed 0 --exclude data/test_cs/text
+python -m espnet_plugin.bin.synth_data patterns --input real.jsonl --output patterns.json
+python -m espnet_plugin.bin.synth_data switch --parallel corpus.ms.txt corpus.en.txt \
+    --output data/text/switched.jsonl --patterns patterns.json --exclude data/test_cs/text
 python -m espnet_plugin.bin.synth_data speed --input data/train --output data/train_sp \
     --factors "0.9 1.0 1.1"
 """
@@ -9,7 +12,7 @@ python -m espnet_plugin.bin.synth_data speed --input data/train --output data/tr
 from pathlib import Path
 
 from espnet_plugin.cli import parser, run
-from espnet_plugin.corpora import mix_file, speed
+from espnet_plugin.corpora import mix_file, speed, switch_text_commands
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -17,6 +20,12 @@ def main(argv: list[str] | None = None) -> None:
     options = parser(__doc__)
     commands = options.add_subparsers(dest="command", required=True)
     mix_file.add_options(commands.add_parser("mix", help="widen sentences by phrase mixing"))
+    switch_text_commands.add_patterns(
+        commands.add_parser("patterns", help="measure how real text switches")
+    )
+    switch_text_commands.add_switch(
+        commands.add_parser("switch", help="code-switched text from parallel text or a lexicon")
+    )
     change = commands.add_parser("speed", help="speed perturbation of a data directory")
     change.add_argument("--input", type=Path, required=True, help="data directory")
     change.add_argument("--output", type=Path, required=True, help="data directory")
@@ -24,9 +33,11 @@ def main(argv: list[str] | None = None) -> None:
     args = options.parse_args(argv)
     if args.command == "mix":
         print(mix_file.mix_with(args))
-    else:
+    elif args.command == "speed":
         count = speed.perturb_speed(args.input, args.output, speed.parse_factors(args.factors))
         print(f"{args.output}: {count} utterances")
+    else:
+        print(args.call(args))
 
 
 if __name__ == "__main__":
