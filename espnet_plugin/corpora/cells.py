@@ -14,10 +14,10 @@ from typing import Any
 
 import soundfile
 
-from espnet_plugin.checkpoint import temporary_sibling
 from espnet_plugin.corpora.archives import check_name
 from espnet_plugin.corpora.corpus import AudioError, Context
 from espnet_plugin.corpora.sound import Audio, file_audio
+from espnet_plugin.corpora.unpacked import unpack
 from espnet_plugin.corpora.zip_set import ZipSet
 
 _PER_FOLDER = 1000  # files
@@ -32,7 +32,7 @@ def media_folder(path: str, media: Path) -> Path:
     return media / f"{Path(path).name.partition('.')[0]}-{digest}"
 
 
-def store(data: bytes, target: Path) -> Audio:
+def store(data: bytes, target: str) -> Audio:
     """Write the bytes of an audio file, unless they are there already from a killed run.
 
     Args:
@@ -46,16 +46,7 @@ def store(data: bytes, target: Path) -> Audio:
         raise AudioError("empty: 0 bytes")
     endings = (ending for magic, ending in _ENDINGS.items() if data.startswith(magic))
     ending = next(endings, "mp3" if data[0] == 0xFF and data[1:2] >= b"\xe0" else "bin")
-    target = target.with_name(f"{target.name}.{ending}")
-    if not (target.is_file() and target.stat().st_size == len(data)):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = temporary_sibling(target.with_name("cell"))
-        try:
-            temporary.write_bytes(data)
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
-    return file_audio(os.path.abspath(target))
+    return unpack(f"{target}.{ending}", len(data), lambda: data)
 
 
 def cell_audio(
@@ -86,7 +77,7 @@ def cell_audio(
         cell = data if data is not None else name
     if isinstance(cell, bytes):
         place = f"{row // _PER_FOLDER:05d}/{row:08d}"
-        return store(cell, media_folder(table, context.media) / place)
+        return store(cell, os.path.join(media_folder(table, context.media), place))
     if not isinstance(cell, str) or not cell.strip():
         raise AudioError("no audio in the row")
     return named_audio(cell.strip(), folders, zips)

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_plugin.checkpoint import temporary_sibling
 from espnet_plugin.corpora.corpus import AudioError
-from espnet_plugin.corpora.sound import HEAD, Audio, file_audio, wav_seconds
+from espnet_plugin.corpora.sound import HEAD, Audio, wav_seconds
+from espnet_plugin.corpora.unpacked import unpack
 from espnet_plugin.corpora.zip_volumes import Archive, Entry, Volumes, decoded
 
 
@@ -93,17 +93,8 @@ class ZipSet:
             seconds = wav_seconds(archive.read(start, min(HEAD, entry.size)), entry.size)
             if seconds is not None and (place := archive.place(start, entry.size)):
                 return Audio(place, seconds)
-        target = self._media[number] / name
-        if not (target.is_file() and target.stat().st_size == entry.size):
-            data = self._unpacked(entry, archive, start)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = temporary_sibling(target.with_name("unpacked"))
-            try:
-                temporary.write_bytes(data)
-                os.replace(temporary, target)
-            finally:
-                temporary.unlink(missing_ok=True)
-        return file_audio(os.path.abspath(target))
+        read = functools.partial(self._unpacked, entry, archive, start)
+        return unpack(os.path.join(self._media[number], name), entry.size, read)
 
     def _unpacked(self, entry: Entry, archive: Archive, start: int) -> bytes:
         data = archive.read(start, entry.packed)

@@ -77,4 +77,4 @@ def test_audio_that_is_none(tmp_path, table, value, message):
 
 def test_a_half_written_file_is_written_again(tmp_path):
     write(tmp_path / "x.wav", wav_bytes(0.5)[:-20])
-    assert store(wav_bytes(0.5), tmp_path / "x").seconds == 0.5
+    assert store(wav_bytes(0.5), str(tmp_path / "x")).seconds == 0.5
