@@ -54,8 +54,9 @@ def test_help_of_every_entry(recipe: Recipe, script: str) -> None:
         (["--stage", "eight"], "--stage is a whole number, not 'eight'"),
         (["5"], "an option is expected, not '5'"),
         (["--stage", "9", "--stop_stage", "8"], "--stage 9 comes after --stop_stage 8"),
-        (["--stage", "14", "--stop_stage", "14"], "not there yet"),
-        (["--stop_stage", "15"], "not there yet"),
+        (["--stop_stage", "16"], "there are 15 stages, and --stop_stage is 16"),
+        ([*SETS, "--stage", "15", "--stop_stage", "15"], "--hub_repo is empty: OWNER/NAME"),
+        (["--hub_dry_run", "maybe"], "--hub_dry_run is true or false, not 'maybe'"),
         (["--test_sets", ""], "--test_sets is empty"),
         (["--train_set", ""], "--train_set is empty"),
         ([*SETS, "--acoustic_train_set", "a"], "--acoustic_train_set needs --acoustic_valid_set"),
@@ -93,6 +94,7 @@ def test_both_spellings(recipe: Recipe) -> None:
         (11, "exp/init/config.json", 5),
         (12, "exp/init/config.json", 5),
         (13, "dump/raw/va/wav.scp", 3),
+        (14, "dump/raw/te1/wav.scp", 3),
     ],
 )
 def test_missing_input_names_the_stage(
@@ -197,6 +199,39 @@ def test_merges_in_memory(recipe: Recipe) -> None:
     assert "merge_0.4" in option(decode, "--systems").split()
 
 
+def test_export_and_upload(recipe: Recipe, tmp_path: Path) -> None:
+    recipe.data("tr", "va", "te1", "te2")
+    recipe.text()
+    options = [*SETS, "--expdir", "my exp", "--dumpdir", f"{tmp_path}/my dump"]
+    options += ["--hub_repo", "me/mixed", "--export_formats", "hf ct2:int8", "--stop_stage"]
+    result = recipe.run("asyncswitch.sh", *options, "15", "--hub_dry_run", "true")
+    assert result.returncode == 0, result.stderr
+    exported, published = recipe.calls()[-2:]
+    assert exported[0] == "export" and option(exported, "--model") == "my exp/merge_0.4"
+    sets = exported[exported.index("--data") + 1 : exported.index("--num_utts")]
+    assert sets == [f"{tmp_path}/my dump/raw/te1", f"{tmp_path}/my dump/raw/te2"]
+    assert option(exported, "--formats") == "hf ct2:int8"
+    assert option(exported, "--output_prefix") == "my exp/merge_0.4/export_"
+    assert (recipe.asr1 / "my exp/logs/export.log").exists()
+    assert published[0] == "publish" and "--dry_run" in published
+    assert option(published, "--private") == "true" and option(published, "--repo") == "me/mixed"
+    folders = ["my exp/merge_0.4/export_hf", "my exp/merge_0.4/export_ct2_int8"]
+    assert published[published.index("--exports") + 1 :] == folders
+    (recipe.asr1 / "my exp/merge_0.4/export_ct2_int8/export.json").unlink()
+    result = recipe.run("asyncswitch.sh", *options, "15", "--stage", "15")
+    assert "export_ct2_int8/export.json is missing or empty; stage 14 makes it" in result.stderr
+
+
+def test_export_writes_a_model_that_was_merged_in_memory(recipe: Recipe) -> None:
+    recipe.data("tr", "va", "te1", "te2")
+    recipe.text()
+    result = recipe.run("asyncswitch.sh", *SETS, "--merge_in_memory", "true", "--stop_stage", "14")
+    assert result.returncode == 0, result.stderr
+    merge, exported = recipe.calls()[-2:]
+    assert merge[0] == "merge" and option(merge, "--ratio") == "0.4"
+    assert option(merge, "--output") == option(exported, "--model") == "exp/merge_0.4"
+
+
 class ParsedError(Exception):
     """Ends a command once its options are parsed."""
 
@@ -210,6 +245,7 @@ def test_every_command_is_one_that_its_module_takes(
     options = [*SETS, "--acoustic_train_set", "ac", "--acoustic_valid_set", "vac"]
     options += ["--mix_input", "data/text/hand.jsonl", "--mix_phrases", "data/text/hand.jsonl"]
     options += ["--speed_perturb_factors", "0.9 1.0", "--require", "true"]
+    options += ["--stop_stage", "15", "--hub_repo", "me/mixed"]
     result = recipe.run("asyncswitch.sh", *options)
     assert result.returncode == 0, result.stderr
     real = cli.Parser.parse_args

@@ -20,6 +20,8 @@
 #   11 merge       ratio * adapted + (1 - ratio) * original -> exp/merge_<ratio>/
 #   12 decode      every system on every set -> exp/<system>/decode_<tag>/<set>/
 #   13 score       exp/RESULTS.md, exp/results.json, exp/images/
+#   14 export      one system -> exp/<system>/export_<format>/ for other programs, verified by decoding with them
+#   15 upload      its exports and a model card -> a hub, private by default
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -65,6 +67,14 @@ decode_batch=32               # utterances decoded together
 decode_workers=               # processes that decode: a GPU each, or a share of the processors; empty: NGPU, at least 1
 decode_override=              # SYSTEM:OPTION=VALUE ...: decode one system otherwise, e.g. whisper_base:tail=8
 keep_checkpoints=true         # false: once a system is finished, delete its checkpoints (the model itself stays)
+export_system=merge_0.4       # the system that stages 14 and 15 export and upload
+export_formats="hf openai ct2:float16 ct2:int8 espnet" # to what; FORMAT or FORMAT:TYPE
+export_utts=8                 # utterances of each test set that an export is verified with; 0: all
+export_device=cpu             # where that is done; cuda is quicker for large models
+hub_repo=                     # OWNER/NAME on the hub for stage 15; the token is HF_TOKEN's, or that of hf auth login
+hub_card=conf/card.yaml       # what a model card says that only people know: a copy of this file, filled in
+hub_private=true              # false: make the repository public
+hub_dry_run=false             # true: stage 15 writes the card and shows what it would send
 require=false                 # true: stage 13 fails unless the demo's required results are there
 stage_seconds=                # seconds that stages 1 to 13 took somewhere, to estimate the time left; empty: no estimate
 # end of options
@@ -169,15 +179,15 @@ train_systems() {
 
 # ---- what follows from the options, and what no stage can do without
 ((stage <= stop_stage)) || fail "--stage $stage comes after --stop_stage $stop_stage"
-((stop_stage <= 13)) || fail "stages 14 (export) and 15 (upload) are not there yet; --stop_stage is at most 13"
+((stop_stage <= 15)) || fail "there are 15 stages, and --stop_stage is $stop_stage"
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null ||
     fail "$python does not run as Python 3.12 or newer; make env builds .venv, or give --python"
-if ((stop_stage == 13)) && ! command -v sclite >/dev/null; then
+if ((stage <= 13 && stop_stage >= 13)) && ! command -v sclite >/dev/null; then
     fail "sclite, which stage 13 scores with, is not on the PATH; make env installs it (Debian: apt-get install sctk)"
 fi
 [ -n "$train_set" ] || fail "--train_set is empty"
 [ -n "$valid_set" ] || fail "--valid_set is empty"
-if ((stop_stage >= 12)) && [ -z "$test_sets" ]; then fail "--test_sets is empty: stages 12 and 13 have nothing to do"; fi
+if ((stop_stage >= 12)) && [ -z "$test_sets" ]; then fail "--test_sets is empty: stages 12 to 14 have nothing to do"; fi
 if [ -n "$acoustic_train_set" ] && [ -z "$acoustic_valid_set" ]; then fail "--acoustic_train_set needs --acoustic_valid_set"; fi
 
 text_train=${text_train:-$datadir/text/train.jsonl}
@@ -333,6 +343,35 @@ if begin 13 "score and report"; then
     if $require; then known+=(--require); fi
     plugin report --expdir "$expdir" --dumpdir "$dumpdir/raw" --systems "$systems" --sets "$test_sets" \
         --valid_sets "$valid_set" --example_sets "$example_sets" --tag "$decode_tag" ${known[@]+"${known[@]}"}
+fi
+
+if begin 14 "export $export_system to $export_formats"; then
+    need_sets 3 "$dumpdir/raw" "$test_sets"
+    model=$expdir/$export_system
+    if $merge_in_memory && [[ $export_system =~ ^merge_([01](\.[0-9]+)?)$ ]] && ! [ -s "$model/config.json" ]; then
+        need_models "init adapt_full"
+        plugin merge --base "$expdir/init" --tuned "$expdir/adapt_full" --ratio "${BASH_REMATCH[1]}" --output "$model"
+    fi
+    need_models "$export_system"
+    heard=()
+    for set in $test_sets; do heard+=("$dumpdir/raw/$set"); done
+    job export export --model "$model" --formats "$export_formats" --output_prefix "$model/export_" \
+        --data "${heard[@]}" --num_utts "$export_utts" --lang_tokens "$lang_tokens" --device "$export_device"
+fi
+
+if begin 15 "upload $export_system to ${hub_repo:-the hub}"; then
+    [ -n "$hub_repo" ] || fail "--hub_repo is empty: OWNER/NAME of the repository, e.g. --hub_repo you/whisper-ms-en"
+    need_models "$export_system"
+    need 13 "$expdir/results.json"
+    publish=(--expdir "$expdir" --system "$export_system" --repo "$hub_repo" --card "$hub_card" --private "$hub_private")
+    if $hub_dry_run; then publish+=(--dry_run); fi
+    publish+=(--exports)
+    for format in $export_formats; do
+        exported=$expdir/$export_system/export_${format/:/_}
+        need 14 "$exported/export.json"
+        publish+=("$exported")
+    done
+    plugin publish "${publish[@]}"
 fi
 
 echo "===== $(clock $SECONDS)  done: stages $stage to $stop_stage"

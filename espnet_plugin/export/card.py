@@ -110,7 +110,7 @@ def _results(facts: Facts) -> Iterator[str]:
             cells.append("" if other is None else f"{other:.1f}")
         yield f"| {' | '.join(cells)} |"
     yield ""
-    how = f"`decode_{facts.tag}`" + (f", pad: {facts.pad}" if facts.pad else "")
+    how = f"`decode_{facts.tag}`, pad: {facts.pad}"
     yield (
         "In percent, after normalisation; intervals by bootstrap over utterances. Decoded by this "
         f"project's own recogniser ({how})."

@@ -36,7 +36,7 @@ def build_parser(description: str | None) -> argparse.ArgumentParser:
     )
     add(
         "--data",
-        type=words,
+        nargs="+",
         default=[],
         help="formatted sets to decode (dump/raw/test_cs); "
         "default: the recordings in ESPnet's wheel",
@@ -109,7 +109,7 @@ def build_publish_parser(description: str | None) -> argparse.ArgumentParser:
     add = options.add_argument
     add("--expdir", default="exp", help="where systems and results.json are")
     add("--system", required=True, help="the model to publish")
-    add("--exports", type=words, help="its exports (default: EXPDIR/SYSTEM/export_*)")
+    add("--exports", nargs="+", help="its exports (default: EXPDIR/SYSTEM/export_*)")
     add("--repo", required=True, help="owner/name on the hub")
     add("--card", required=True, help="what only people know, YAML like conf/card.yaml")
     add("--private", type=boolean, default=True, help="make the repository private")

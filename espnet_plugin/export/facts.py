@@ -12,7 +12,6 @@ from espnet_plugin.checkpoint import (
     model_dir_exists,
     model_hash,
     read_json,
-    sha256_file,
     tensor_hashes,
 )
 from espnet_plugin.cli import nearest
@@ -93,7 +92,7 @@ class Facts:
         exports: Records of its exports, by name such as ``ct2_int8``.
         versions: Versions of the programs that made the results.
         tag: Name of the decoding that was scored.
-        pad: How audio was fed to it; empty where that is not recorded.
+        pad: How audio was fed to it.
         lang_tokens: Language of the data -> Whisper's code.
     """
 
@@ -154,7 +153,8 @@ def gather(expdir: str | Path, system: str, exports: Sequence[str | Path]) -> Fa
     results = [r for r in results if r["test_set"] not in _valid_sets(content)]
     if not results:
         raise ValueError(f"{results_path}: no results of {system}; stages 12 and 13 make them")
-    _check_scored(directory, content["meta"], results_path)
+    tag, model = str(content["meta"]["configuration"]["tag"]), model_hash(tensor_hashes(directory))
+    decoded = [_decoded(directory, tag, r["test_set"], model) for r in results]
     steps = list(history(directory))
     statistics = expdir / "stats" / "stats.json"
     sets = read_json(statistics) if statistics.is_file() else []
@@ -170,10 +170,10 @@ def gather(expdir: str | Path, system: str, exports: Sequence[str | Path]) -> Fa
         },
         {entry["name"]: entry for entry in sets},
         {s.directory.name: found for s in steps if (found := _text_of(s, expdir))},
-        _exports(directory, exports),
+        _exports(directory, exports, model),
         dict(content["meta"].get("versions", {})),
-        tag := str(content["meta"]["configuration"]["tag"]),
-        _pad(directory / f"decode_{tag}" / results[0]["test_set"] / "decode.json"),
+        tag,
+        str(decoded[0]["options"]["pad"]),
         parse_lang_tokens(training_config(directory).get("lang_tokens")),
     )
 
@@ -182,19 +182,23 @@ def _valid_sets(content: dict[str, Any]) -> list[str]:
     return list(content["meta"].get("configuration", {}).get("valid_sets", ()))
 
 
-def _check_scored(directory: Path, meta: dict[str, Any], where: Path) -> None:
-    """Check that the results are those of the weights that are there now."""
-    scored = {
-        Path(entry["path"]).name: entry["sha256"]
-        for entry in meta.get("models", {}).get(directory.name, ())
-        if entry["path"].endswith(".safetensors")
-    }
-    there = {path.name: sha256_file(path) for path in sorted(directory.glob("*.safetensors"))}
-    if scored != there:
+def _decoded(directory: Path, tag: str, test_set: str, model: str) -> dict[str, Any]:
+    """Return the record of a decoding, after seeing that it is that of the weights there are now.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: Other weights were decoded.
+    """
+    path = directory / f"decode_{tag}" / test_set / "decode.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: missing; stage 12 (decode) makes it")
+    record = read_json(path)
+    if record.get("model_hash") != model:
         raise ValueError(
-            f"{where}: the results of {directory.name} are those of other weights; decode and "
+            f"{path}: these results are those of other weights than {directory} has; decode and "
             "score again (stages 12 and 13)"
         )
+    return record
 
 
 def _text_of(step: Step, expdir: Path) -> dict[str, int] | None:
@@ -209,12 +213,9 @@ def _text_of(step: Step, expdir: Path) -> dict[str, int] | None:
     return None
 
 
-def _pad(path: Path) -> str:
-    return str(read_json(path)["options"]["pad"]) if path.is_file() else ""
-
-
-def _exports(directory: Path, exports: Sequence[str | Path]) -> dict[str, dict[str, Any]]:
-    expected = model_hash(tensor_hashes(directory))
+def _exports(
+    directory: Path, exports: Sequence[str | Path], model: str
+) -> dict[str, dict[str, Any]]:
     found = {}
     for path in map(Path, exports):
         record = path / "export.json"
@@ -222,7 +223,7 @@ def _exports(directory: Path, exports: Sequence[str | Path]) -> dict[str, dict[s
             raise FileNotFoundError(f"{record}: missing; stage 14 (export) makes it")
         content = read_json(record)
         made = target(content["format"], content["dtype"])
-        if content["model_sha256"] != expected:
+        if content["model_sha256"] != model:
             raise ValueError(f"{path}: an export of other weights than {directory}; remove it")
         if not content["verification"]:
             raise ValueError(

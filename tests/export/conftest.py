@@ -67,7 +67,7 @@ def write(path, content) -> None:
 @pytest.fixture(scope="session")
 def expdir(whisper_dir):
     """The records that a run leaves around the model: how it was made, and its results."""
-    from espnet_plugin.checkpoint import sha256_file
+    from espnet_plugin.checkpoint import model_hash, tensor_hashes
 
     root = whisper_dir.parent
     sides = {side: {"path": f"/elsewhere/exp/{side}"} for side in ("init", "adapt_full")}
@@ -94,8 +94,6 @@ def expdir(whisper_dir):
         write(root / system / "config.json", {})
     stats = {"name": "train_paired", "hours": 1.25, "utterances": 1234}
     write(root / "stats/stats.json", [stats])
-    weights = f"{SYSTEM}/model.safetensors"
-    models = {SYSTEM: [{"path": weights, "sha256": sha256_file(root / weights)}]}
     settings = {"tag": "greedy", "valid_sets": ["valid_paired"]}
     results = [
         dict(system=system, test_set=name, wer=wer, cer=wer / 3, n_utt=126, n_ref=1062, rtfx=9)
@@ -106,7 +104,8 @@ def expdir(whisper_dir):
             (SYSTEM, "valid_paired", 11.11),
         )
     ]
-    meta = {"models": models, "configuration": settings, "versions": {"torch": "2.14"}}
+    meta = {"configuration": settings, "versions": {"torch": "2.14"}}
     write(root / "results.json", {"meta": meta, "results": results})
-    write(whisper_dir / "decode_greedy/test_cs/decode.json", {"options": {"pad": "batch"}})
+    decoded = {"options": {"pad": "batch"}, "model_hash": model_hash(tensor_hashes(whisper_dir))}
+    write(whisper_dir / "decode_greedy/test_cs/decode.json", decoded)
     return root

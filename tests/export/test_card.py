@@ -122,11 +122,12 @@ def test_what_is_not_proven_is_refused(expdir, exported, tmp_path):
     fails(ValueError, "was not decoded with transformers when it was exported")
     write_json(hf / "export.json", {**record, "model_sha256": "0"})
     fails(ValueError, "an export of other weights than")
+    decoded = copy / SYSTEM / "decode_greedy/test_cs/decode.json"
+    write_json(decoded, {**read_json(decoded), "model_hash": "0"})
+    fails(ValueError, r"decode\.json: these results are those of other weights than")
+    decoded.unlink()
+    fails(FileNotFoundError, r"decode\.json: missing; stage 12")
     results = read_json(copy / "results.json")
-    models = {SYSTEM: [{"path": "x/model.safetensors", "sha256": "0"}]}
-    meta = {**results["meta"], "models": models}
-    write_json(copy / "results.json", {**results, "meta": meta})
-    fails(ValueError, "the results of merge_0.4 are those of other weights; decode and")
     write_json(copy / "results.json", {**results, "results": results["results"][:1]})
     fails(ValueError, "no results of merge_0.4; stages 12 and 13 make them")
     (copy / "results.json").unlink()
