@@ -2,7 +2,7 @@ import functools
 import gzip
 import json
 import lzma
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -314,7 +314,39 @@ def test_a_folder_of_something_else_is_not_replaced(
 ) -> None:
     with pytest.raises(ValueError, match="exists and is not a token store"):
         make(jsonl, jsonl.parent, tiny_whisper)
+    for manifest in ("{}", '{"files": []}', '{"a": 1}\n{"a": 2}\n', "[1]"):
+        (jsonl.parent / "manifest.json").write_text(manifest)  # another program's
+        with pytest.raises(ValueError, match="exists and is not a token store"):
+            make(jsonl, jsonl.parent, tiny_whisper)
     assert jsonl.is_file()
+
+
+@pytest.mark.parametrize(
+    ("output", "valid"), [("a", "a/valid"), ("b/all", "b"), ("c", "c/."), ("link/x", "d")]
+)
+def test_a_store_inside_the_other_is_refused(
+    output: str, valid: str, jsonl: Path, tmp_path: Path, tiny_whisper: Path
+) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "d")
+    with pytest.raises(ValueError, match="lies in|is --output"):
+        make(jsonl, tmp_path / output, tiny_whisper, valid_output=str(tmp_path / valid))
+    assert not (tmp_path / output.split("/")[0] / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b[:-1] + bytes([b[-1] ^ 1])])
+def test_a_damaged_store_is_made_again_by_the_same_command(
+    damage: Callable[[bytes], bytes],
+    store: TextStore,
+    jsonl: Path,
+    tiny_whisper: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    shard = store.path / "shard-00000.bin"
+    whole = shard.read_bytes()
+    shard.write_bytes(damage(whole))
+    make(jsonl, store.path, tiny_whisper)
+    assert shard.read_bytes() == whole
+    assert "shard-00000.bin" in caplog.text and "altered" in caplog.text
 
 
 def test_commands_print_what_a_store_holds(

@@ -208,6 +208,13 @@ BAD_LINES = [
     ("a.jsonl", b'{"text":"a"}\n{"text":" "}', ["a"], {"blank": 1}, None),
     ("a.jsonl", b'{"text":"\\ud83d\\ude00"}\n{"text":"\\ud83d"}', ["😀"], {"not_utf8": 1}, r":2: "),
     ("a.jsonl", b'{"text":"a\xff"}\n{"text":"a"}', ["a"], {"not_utf8": 1}, r":1: not UTF-8"),
+    (
+        "a.jsonl",
+        b'{"text":"a","lang":"\\ud83d"}\n{"text":"b"}',
+        ["b"],
+        {"not_utf8": 1},
+        r":1: half",
+    ),
     ("a.csv", b"", [], {}, None),
     ("a.csv", b"\n\n", [], {}, None),
     ("a.csv", b"text\n", [], {}, None),
@@ -247,6 +254,14 @@ def test_parquet_with_null_and_bytes_that_are_not_utf8(tmp_path: Path) -> None:
         read_all([tmp_path / "a.parquet"], strict=True)
 
 
+def test_a_source_that_no_file_can_hold_is_dropped(tmp_path: Path) -> None:
+    lines = b'{"text":"a","site":"\\udc00"}\n{"text":"b","site":"\\ud83d\\ude00"}'
+    path = write(tmp_path / "a.jsonl", lines)
+    settings = SourceSettings(source_field="site")
+    (records,) = [read(block, settings) for block in blocks([path], settings)]
+    assert (records.texts, records.sources, records.dropped) == (["b"], ["😀"], {"not_utf8": 1})
+
+
 def test_parquet_dictionary_columns(tmp_path: Path) -> None:
     table = pa.table({"text": pa.array(["a", "b", "a"]).dictionary_encode()})
     pq.write_table(table, tmp_path / "a.parquet")
@@ -276,6 +291,13 @@ BAD_FILES = [
     ("a.csv", b"Text,lang\na,ms\n", r"no column 'text' \(did you mean Text\?\); found: Text, lang"),
     ("a.tsv", b"saya nak\n", r"a\.tsv: no column 'text'; found: saya nak"),
     ("a.csv", b'text\nok\n"never\nclosed\n', r"a\.csv:3: a quoted field .* never closed"),
+    (
+        "a.csv",
+        b"text,x\rsaya,1\rnak,2\r",
+        r"a\.csv: no line can be read as .* end in \\n or \\r\\n",
+    ),
+    ("a.tsv", b"text\tx\rsaya\t1\rnak\t2\r", r"a\.tsv: no line can be read as the names of col"),
+    ("a.csv", b",,\n", r"a\.csv: no line can be read as the names of columns"),
 ]
 
 

@@ -18,6 +18,7 @@ from espnet_plugin.text.corpus.config import CorpusConfig
 from espnet_plugin.text.corpus.encoder import Encoder
 from espnet_plugin.text.dedup import DEDUP_VERSION
 from espnet_plugin.text.near_duplicates import NearDuplicates
+from espnet_plugin.text.normalizer import NORMALIZER_VERSION
 from espnet_plugin.text.sources import SourceSettings, fingerprint
 
 if TYPE_CHECKING:
@@ -94,8 +95,9 @@ class Plan:
     @property
     def tools(self) -> "Tools":
         """Tokenizer, cleaner and tagger, loaded once in each process."""
+        files = (Path(self.model) / "tokenizer.json", Path(self.config.pair or ""))
         with _loading:
-            return _tools(self)
+            return _tools(self, tuple(map(_stamp, files)))
 
     def made_from(self, inputs: list[dict[str, Any]], held_out: bool) -> dict[str, Any]:
         """Return all that the stores depend on, as JSON has it.
@@ -119,6 +121,8 @@ class Plan:
             "tagger": tools.tagger.fingerprint if tools.tagger else None,
             "near_duplicates": self.near.fingerprint if self.near else None,
         }
+        if self.config.text_style == "spoken":
+            entries["normalizer"] = NORMALIZER_VERSION
         return json.loads(json.dumps(entries))
 
 
@@ -156,7 +160,7 @@ class Tools:
 
 
 @functools.lru_cache(maxsize=1)
-def _tools(plan: Plan) -> Tools:
+def _tools(plan: Plan, stamps: tuple[tuple[int, int] | None, ...]) -> Tools:
     return Tools(plan)
 
 

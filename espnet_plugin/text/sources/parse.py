@@ -147,11 +147,13 @@ class _Reader:
             text = entry.get(settings.field) if isinstance(entry, dict) else None
             if not isinstance(text, str):
                 self._drop(why.MISSING_FIELD, number, self._missing(entry))
-            elif "\\u" in line and not _encodable(text):
+                continue
+            lang = entry.get(settings.lang_field)
+            source = entry.get(settings.source_field) if settings.source_field else None
+            if "\\u" in line and not all(_encodable(str(v)) for v in (text, lang, source)):
                 self._drop(why.NOT_UTF8, number, "half of a surrogate pair (\\ud800 to \\udfff)")
             else:
-                source = entry.get(settings.source_field) if settings.source_field else None
-                self._keep(text, number, entry.get(settings.lang_field), source)
+                self._keep(text, number, lang, source)
 
     def _missing(self, entry: Any) -> str:
         field = self.settings.field

@@ -100,11 +100,12 @@ def cut_records(
         may be none. Nothing for a file without a header.
 
     Raises:
-        ValueError: As `read_chunks`; a CSV record that does not end within `LONGEST` or at all.
+        ValueError: As `read_chunks`; a CSV record that does not end within `LONGEST` or at all; a
+            header that cannot be read.
     """
     quoted = file_format.name == "csv"
     columns: list[str] | None = None
-    rest, line = b"", 1
+    rest, line, blank = b"", 1, True
     chunks = read_chunks(path, file_format.compression)
     for piece, size in whole_lines(chunks, block_bytes, LONGEST if quoted else longest):
         if quoted and size > len(piece):
@@ -116,13 +117,22 @@ def cut_records(
                 raise ValueError(_not_closed(path, line + data.count(b"\n")))
         lines, first = data.count(b"\n"), line
         if columns is None:
+            blank = blank and not data.strip()
             columns, skipped = _header(data, quoted)
+            if columns and any("\r" in name for name in columns):
+                raise ValueError(_no_header(path))
             first, data = line + skipped, _split_at_line(data, skipped)[1]
         if columns is not None:
             yield columns, first, size - len(rest), data
         line += lines
     if rest:
         raise ValueError(_not_closed(path, line))
+    if columns is None and not blank:
+        raise ValueError(_no_header(path))
+
+
+def _no_header(path: str | Path) -> str:
+    return f"{path}: no line can be read as the names of columns; lines must end in \\n or \\r\\n"
 
 
 def _not_closed(path: str | Path, line: int) -> str:
