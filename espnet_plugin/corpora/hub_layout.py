@@ -86,14 +86,15 @@ def plain(text: object) -> str:
 
 
 def first_of(record: dict[str, object], keys: Iterable[str]) -> tuple[str, object]:
-    """Return the first key that a record has, and its value.
+    """Return the first key under which a record has anything, and its value.
 
     Returns:
-        An empty key and None where it has none of them.
+        An empty key and None where it has nothing under any of them.
     """
     for key in keys:
-        if record.get(key) is not None:
-            return key, record[key]
+        value = record.get(key)
+        if value is not None and not (isinstance(value, str) and not value.strip()):
+            return key, value
     return "", None
 
 

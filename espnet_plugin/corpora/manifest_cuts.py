@@ -6,6 +6,7 @@ holds or refers to otherwise (memory, URLs, Shar) has to be written first: ``cut
 """
 
 import gzip
+import importlib.util
 import itertools
 import json
 from collections.abc import Iterator
@@ -54,7 +55,13 @@ def is_cuts(path: Path) -> bool:
 
 
 def find_cuts(path: Path, root: Path, split: str | None) -> Iterator[Unit]:
-    """Make units of a manifest."""
+    """Make units of a manifest.
+
+    Raises:
+        ValueError: Lhotse is not installed.
+    """
+    if importlib.util.find_spec("lhotse") is None:
+        raise ValueError(f"{path}: a Lhotse cut manifest needs Lhotse: pip install lhotse")
     with _open(path) as file:
         count = sum(bool(line.strip()) for line in file)
     for start in range(0, count, CUTS):

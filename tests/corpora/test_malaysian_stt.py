@@ -105,6 +105,14 @@ def test_word_times_can_be_taken(tmp_path):
     assert list(times.values()) == ["0.00:0.20:1 0.25:0.48:1"]
 
 
+def test_an_empty_key_gives_way_to_the_next(tmp_path):
+    rows = [{"audio_filename": "a/1-2-3.mp3", "new_text": " ", "text": "<|ms|> apa khabar"}]
+    jsonl(tmp_path / "root/x.jsonl", rows)
+    zip_file(tmp_path / "root/x.zip", {"a/1-2-3.mp3": mp3_bytes()})
+    prepared(CORPUS, tmp_path / "root", tmp_path)
+    assert list(table(tmp_path / "malaysian_stt_train/text").values()) == ["apa khabar"]
+
+
 def test_what_stands_for_a_speaker():
     assert speaker_of("output-audio/3-17-250.mp3") == "output_audio_3_17"
     assert speaker_of("a/b/1234-5.mp3") == "b_0000012"

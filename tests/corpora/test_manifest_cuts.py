@@ -87,6 +87,12 @@ def test_word_alignments_become_times(tmp_path):
     assert list(times.values()) == ["0.10:0.40:1 0.50:0.90:1"]
 
 
+def test_lhotse_is_asked_for_where_it_is_missing(manifest, monkeypatch, tmp_path):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"train\.jsonl: a Lhotse cut manifest needs Lhotse: pip"):
+        prepared(CORPUS, manifest, tmp_path / "out")
+
+
 def test_manifests_that_lhotse_itself_writes(tmp_path):
     lhotse = pytest.importorskip("lhotse")
     path = write(tmp_path / "a.wav", wav_bytes(2.0))

@@ -3,6 +3,8 @@ import json
 
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from espnet_plugin.corpora import row_files, row_groups
 from espnet_plugin.corpora.corpus import Skip
@@ -60,6 +62,19 @@ def test_quoted_fields_hold_line_breaks_wherever_a_part_ends(tmp_path, monkeypat
     monkeypatch.setattr(row_files, "PART_BYTES", 60)
     assert len(list(parts(path, "quoted_tsv"))) > 5
     assert read(path, "quoted_tsv") == rows
+
+
+FIELD = st.text(st.characters(codec="utf-8", exclude_characters="\r\0\ufeff"), max_size=20)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(FIELD.map(lambda text: "x" + text), FIELD), min_size=1, max_size=12))
+def test_whatever_the_fields_hold_the_parts_hold_all_of_it(tmp_path, monkeypatch, fields):
+    monkeypatch.setattr(row_files, "PART_BYTES", 16)
+    path = tsv(tmp_path / "t.tsv", [("id", "text"), *fields], quoted=True)
+    assert read(path, "quoted_tsv") == [{"id": a, "text": b} for a, b in fields]
+    jsonl(tmp_path / "t.jsonl", [{"id": a, "text": b} for a, b in fields])
+    assert read(tmp_path / "t.jsonl") == [{"id": a, "text": b} for a, b in fields]
 
 
 def test_tsv_knows_no_quotes_and_may_have_no_header(tmp_path):
