@@ -82,6 +82,8 @@ def prepare(
         plots = False
         print("no pictures: matplotlib is missing (pip install 'espnet-asyncswitch[train]')")
     start = time.monotonic()
+    expand(input)
+    plan.check()  # before workers are asked for, which on a cluster may take long
     with make_executor(executor, workers, scheduler, cluster) as chosen:
         report = build(input, outputs, plan, chosen, keep_work, plots)
     if report is None:
@@ -116,15 +118,18 @@ def stats(store: Sequence[str]) -> None:
     """Print what stores hold, and the figures of their text."""
     from espnet_plugin.text.stats_report import table
 
-    columns = {}
+    columns: dict[str, Any] = {}
+    origins: list[Any] = []  # stores that were made together have one text before them
     for path in store:
         opened = TextStore(path)
         print(_describe(path, opened.manifest))
         report = opened.path / "report" / "report.json"
         if report.is_file():
             found = read_json(report)
-            if "before" not in columns:
-                columns["before"] = found["before"]["figures"]
+            if found["made_from"] not in origins:
+                title = f"before {path}" if origins else "before"
+                columns[title] = found["before"]["figures"]
+                origins.append(found["made_from"])
             columns[found["part"] if found["part"] not in columns else path] = found["after"][
                 "figures"
             ]
@@ -133,7 +138,13 @@ def stats(store: Sequence[str]) -> None:
 
 
 def sample(store: str, model: str, lines: int = 10, seed: int = 0) -> None:
-    """Print some lines of a store, decoded."""
+    """Print some lines of a store, decoded.
+
+    Raises:
+        ValueError: If `lines` is less than 1, or the store was made with another tokenizer.
+    """
+    if lines < 1:
+        raise ValueError(f"--lines: at least 1, got {lines}")
     opened = TextStore(store)
     builder = PromptBuilder(model, {}, opened.manifest["text_style"])
     opened.check(builder)

@@ -12,6 +12,7 @@ import pytest
 from espnet_plugin.bin.text_corpus import main
 from espnet_plugin.checkpoint import files
 from espnet_plugin.prompt import PromptBuilder
+from espnet_plugin.text import executors
 from espnet_plugin.text_input import prepare, sample, stats
 from espnet_plugin.text_store import TextStore
 
@@ -216,6 +217,16 @@ def test_the_style_is_that_of_scoring(tmp_path: Path, tiny_whisper: Path) -> Non
     assert store.manifest["dropped"] == {"empty": 1}
 
 
+def test_a_line_that_no_rule_can_read_is_dropped_before_it_is_styled(
+    tmp_path: Path, tiny_whisper: Path
+) -> None:
+    path = tmp_path / "x.txt"
+    path.write_text(f"the total is {'1' * 5000} ringgit\nthe total is 11 ringgit\n")
+    store = make(path, tmp_path / "s", tiny_whisper, text_style="spoken", lang="en")
+    assert texts_of(store, tiny_whisper) == [("the total is 11 ringgit", "en")]
+    assert store.manifest["dropped"] == {"too_many_tokens": 1}
+
+
 def test_held_out_lines_go_to_a_store_of_their_own(tmp_path: Path, tiny_whisper: Path) -> None:
     path = tmp_path / "x.txt"
     path.write_text("".join(f"saya makan {number} kali\n" for number in range(200)))
@@ -360,6 +371,33 @@ def test_commands_print_what_a_store_holds(
     assert "| lines that switch |" in out
     sample(str(store.path), str(tiny_whisper), lines=2)
     assert len(capsys.readouterr().out.splitlines()) == 2
+    with pytest.raises(ValueError, match="--lines: at least 1, got -2"):
+        sample(str(store.path), str(tiny_whisper), lines=-2)
+
+
+def test_figures_before_the_limits_are_those_of_each_text(
+    store: TextStore, tmp_path: Path, tiny_whisper: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.txt").write_text("satu baris sahaja\n\n")
+    make(tmp_path / "x.txt", tmp_path / "other", tiny_whisper)
+    capsys.readouterr()
+    stats([str(store.path), str(tmp_path / "other")])
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| lines |")]
+    assert rows == ["| lines | 6 | 3 | 1 | 1 |"]
+
+
+def test_no_workers_are_asked_for_in_vain(
+    jsonl: Path, tmp_path: Path, tiny_whisper: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executors, "DaskExecutor", lambda *_: pytest.fail("a cluster was started"))
+    for inputs, lang, message in (
+        (tmp_path / "none.txt", None, "none.txt: no such file"),
+        (jsonl, "es", "--lang: language 'es'"),
+    ):
+        with pytest.raises((FileNotFoundError, ValueError), match=message):
+            prepare(
+                [str(inputs)], str(tmp_path / "s"), str(tiny_whisper), lang=lang, executor="dask"
+            )
 
 
 def test_the_command_line_passes_its_options(tmp_path: Path, tiny_whisper: Path) -> None:

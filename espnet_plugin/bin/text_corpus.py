@@ -8,6 +8,7 @@ python -m espnet_plugin.bin.text_corpus stats --store dump/text/train
 python -m espnet_plugin.bin.text_corpus sample --store dump/text/train --model exp/init
 """
 
+from argparse import SUPPRESS
 from collections.abc import Sequence
 
 from espnet_plugin.cli import parser, run
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--executor", default="local", help="local, or dask")
     add("--scheduler", help="address (tcp://host:8786) or file of a Dask scheduler")
     add("--cluster", help="Dask workers as Slurm jobs, as conf/dask_slurm.yaml")
-    add("--no_plots", dest="plots", action="store_false", help="draw no pictures of the statistics")
+    add("--no_plots", dest="plots", default=SUPPRESS, action="store_false", help="draw no pictures")
     add("--keep_work", action="store_true", help="leave the directory of unfinished work")
     add = commands.add_parser("stats", help="print what stores hold").add_argument
     add("--store", nargs="+", required=True)

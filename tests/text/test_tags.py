@@ -4,6 +4,7 @@ import itertools
 import pickle
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from espnet_plugin.score.switching import INDEPENDENT, LANGUAGES, cmi
 from espnet_plugin.text.tags import Tagger
 from espnet_plugin.text.tags.context import LONGEST, posterior
+from espnet_plugin.text.tags.identifier import Identifier
 from espnet_plugin.text.tags.pair import available, load_pair, parse_pair
 from tests.text.tag_accuracy import GOLD, measure, read_gold
 
@@ -239,6 +241,20 @@ def test_missing_lexicons(change: dict[str, object], message: str) -> None:
     languages = {"fr": change, "en": {}}
     with pytest.raises(ValueError, match=message):
         Tagger(parse_pair({"languages": languages}, "f", "f.yaml"))
+
+
+def test_a_megabyte_of_letters_is_not_looked_at_as_a_whole() -> None:
+    identifier = Identifier(load_pair("ms-en"))
+    seen: list[str] = []
+
+    def values(word: str) -> list[object]:
+        seen.append(word)
+        return []
+
+    identifier.__dict__["_detector"] = SimpleNamespace(compute_language_confidence_values=values)
+    assert identifier.odds("kan" * 400_000) == 0
+    assert 20 < len(seen[0]) < 200
+    assert identifier.odds("besok") == 0 and seen[1] == "besok"
 
 
 def test_missing_pair(tmp_path: Path) -> None:

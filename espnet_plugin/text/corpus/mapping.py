@@ -13,6 +13,9 @@ from espnet_plugin.text.sources import Block, Records, read, where
 from espnet_plugin.text.stats import TextStats
 
 PHASE = "1_blocks"
+# Characters a token of a line that is styled: more never fit, and the rules of spoken text are slow
+# on longer lines (those of English take the square of a word's length, and fail at 4 300 digits).
+STYLED = 8
 
 
 def map_block(plan: Plan, block: Block) -> dict[str, Any]:
@@ -39,6 +42,9 @@ def map_block(plan: Plan, block: Block) -> dict[str, Any]:
     table = {lang: plan.langs.index(lang) for lang in kept_langs}
     langs = np.fromiter((table.get(name, NO_LANG) for name in names), np.uint8, len(names))
     judged = judge(plan, texts, words, langs, cmi_of(codes, words, tools.tags))
+    if config.text_style != "as_is":
+        characters = np.fromiter(map(len, texts), np.int64, len(texts))
+        judged.drop("too_many_tokens", characters > STYLED * tools.max_tokens)
     tokens, lengths = tools.encoder.encode(_styled(plan, texts, names, judged.kept))
     judged.drop("empty", lengths == 0)  # the style may leave nothing
     judged.drop("too_many_tokens", lengths > (config.max_tokens or tools.max_tokens))

@@ -26,7 +26,7 @@ from espnet_plugin.text.tags.table import (
     Table,
 )
 
-VERSION = "1"  # raised whenever any tag changes
+VERSION = "2"  # raised whenever any tag changes
 CACHED = 300_000  # pieces of text that are remembered
 LOUD = 0.6  # capitals say nothing in a line where a larger share of the words has one
 MIXED = 0.1  # share of each of two languages from which a line is code-switched
