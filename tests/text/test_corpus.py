@@ -286,6 +286,22 @@ def test_an_altered_shard_is_made_again(
     assert bytes_of(tmp_path) == bytes_of(whole)
 
 
+def test_what_a_kill_left_of_an_old_store_goes_once_the_new_one_is_there(
+    whole: Path, tmp_path: Path, text: Path, tiny_whisper: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_stores(tmp_path, tiny_whisper, text, exact_duplicates=False)
+    with monkeypatch.context() as patch:  # between the two renames of the training store
+        patch.setattr(Path, "rename", killed_at(Path, "rename", 3, True))
+        with pytest.raises(Killed):
+            build_stores(tmp_path, tiny_whisper, text)
+    assert not (tmp_path / "train").exists() and (tmp_path / ".train.old/manifest.json").is_file()
+    build_stores(tmp_path, tiny_whisper, text)
+    assert bytes_of(tmp_path) == bytes_of(whole)
+    (tmp_path / ".train.old").mkdir()  # as a kill during its removal leaves it
+    build_stores(tmp_path, tiny_whisper, text)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["train", "valid"]
+
+
 def test_other_choices_begin_anew(
     whole: Path, tmp_path: Path, text: Path, tiny_whisper: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -132,6 +132,9 @@ def _made_from(target: Path) -> Any:
 def _remove(work: Path, outputs: dict[str, Path]) -> None:
     for directory in [work, *(beside(target, "new") for target in outputs.values())]:
         shutil.rmtree(directory, ignore_errors=True)
+    for target in outputs.values():
+        if target.exists():  # else a kill left the old store there alone
+            shutil.rmtree(beside(target, "old"), ignore_errors=True)
 
 
 def _build(
@@ -262,7 +265,7 @@ def _make_shards(
 
 
 def _publish(new: Path, target: Path) -> None:
-    """Put a finished store in its place; a kill leaves the old one or the new one to be found."""
+    """Put a finished store in its place; a kill loses neither, and a rerun puts one there."""
     old = beside(target, "old")
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
