@@ -2,7 +2,7 @@ import functools
 import gzip
 import json
 import lzma
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import pytest
 from espnet_plugin.bin.text_corpus import main
 from espnet_plugin.checkpoint import files
 from espnet_plugin.prompt import PromptBuilder
-from espnet_plugin.text import executors
 from espnet_plugin.text_input import prepare, sample, stats
 from espnet_plugin.text_store import TextStore
 
@@ -332,34 +331,6 @@ def test_a_folder_of_something_else_is_not_replaced(
     assert jsonl.is_file()
 
 
-@pytest.mark.parametrize(
-    ("output", "valid"), [("a", "a/valid"), ("b/all", "b"), ("c", "c/."), ("link/x", "d")]
-)
-def test_a_store_inside_the_other_is_refused(
-    output: str, valid: str, jsonl: Path, tmp_path: Path, tiny_whisper: Path
-) -> None:
-    (tmp_path / "link").symlink_to(tmp_path / "d")
-    with pytest.raises(ValueError, match="lies in|is --output"):
-        make(jsonl, tmp_path / output, tiny_whisper, valid_output=str(tmp_path / valid))
-    assert not (tmp_path / output.split("/")[0] / "manifest.json").exists()
-
-
-@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b[:-1] + bytes([b[-1] ^ 1])])
-def test_a_damaged_store_is_made_again_by_the_same_command(
-    damage: Callable[[bytes], bytes],
-    store: TextStore,
-    jsonl: Path,
-    tiny_whisper: Path,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    shard = store.path / "shard-00000.bin"
-    whole = shard.read_bytes()
-    shard.write_bytes(damage(whole))
-    make(jsonl, store.path, tiny_whisper)
-    assert shard.read_bytes() == whole
-    assert "shard-00000.bin" in caplog.text and "altered" in caplog.text
-
-
 def test_commands_print_what_a_store_holds(
     store: TextStore, tiny_whisper: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -384,20 +355,6 @@ def test_figures_before_the_limits_are_those_of_each_text(
     stats([str(store.path), str(tmp_path / "other")])
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| lines |")]
     assert rows == ["| lines | 6 | 3 | 1 | 1 |"]
-
-
-def test_no_workers_are_asked_for_in_vain(
-    jsonl: Path, tmp_path: Path, tiny_whisper: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(executors, "DaskExecutor", lambda *_: pytest.fail("a cluster was started"))
-    for inputs, lang, message in (
-        (tmp_path / "none.txt", None, "none.txt: no such file"),
-        (jsonl, "es", "--lang: language 'es'"),
-    ):
-        with pytest.raises((FileNotFoundError, ValueError), match=message):
-            prepare(
-                [str(inputs)], str(tmp_path / "s"), str(tiny_whisper), lang=lang, executor="dask"
-            )
 
 
 def test_the_command_line_passes_its_options(tmp_path: Path, tiny_whisper: Path) -> None:

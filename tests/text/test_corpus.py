@@ -2,7 +2,6 @@ import errno
 import json
 import os
 import pickle
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,16 +12,15 @@ from typing import Any
 
 import pytest
 
-from espnet_plugin.checkpoint import files, sha256_file
+from espnet_plugin.checkpoint import files
 from espnet_plugin.prompt import PromptBuilder
 from espnet_plugin.text.corpus import choosing, mapping, pipeline, sharding
-from espnet_plugin.text.corpus import plan as plan_module
 from espnet_plugin.text.corpus.units import AccountingError, Units, account
 from espnet_plugin.text.executors import DaskExecutor, LocalExecutor
 from espnet_plugin.text.sources import Block
 from espnet_plugin.text.tags import Tagger
 from espnet_plugin.text_store import TextStore
-from tests.text.corpora import build_stores, bytes_of, plan_of, write_corpus
+from tests.text.corpora import build_stores, bytes_of, write_corpus
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -315,31 +313,6 @@ def test_other_choices_begin_anew(
     manifest = TextStore(tmp_path / "train").manifest
     assert "duplicate" not in manifest["dropped"]
     assert sum(manifest["kept"].values()) == 480
-
-
-def test_rules_of_the_style_are_part_of_what_a_store_is_made_from(
-    tmp_path: Path, tiny_whisper: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def made_from(style: str) -> dict:
-        return plan_of(tmp_path, tiny_whisper, text_style=style).made_from([], False)
-
-    before = made_from("spoken"), made_from("as_is")
-    monkeypatch.setattr(plan_module, "NORMALIZER_VERSION", "other")
-    assert made_from("spoken") != before[0]
-    assert made_from("as_is") == before[1]
-
-
-def test_a_worker_that_outlives_a_run_sees_a_changed_tokenizer(
-    tmp_path: Path, tiny_whisper: Path
-) -> None:
-    model = tmp_path / "model"
-    shutil.copytree(tiny_whisper, model)
-    plan = plan_of(tmp_path, model)
-    before = plan.tools
-    assert plan.tools is before
-    with open(model / "tokenizer.json", "a") as file:
-        file.write("\n")
-    assert plan.tools.tokenizer_sha256 == sha256_file(model / "tokenizer.json")
 
 
 def test_held_out_lines_depend_on_the_line_and_the_salt_alone(
