@@ -24,6 +24,18 @@ FLEURS=${FLEURS:-}
 # mesolitica/Malaysian-STT-Whisper: JSONL with Whisper's tokens, mp3 in split zips. No licence declared.
 MALAYSIAN_STT=${MALAYSIAN_STT:-}
 
+# Pseudo-labelled Malaysian YouTube (mesolitica): pseudolabel.jsonl and its audio. No licence declared.
+MALAYSIAN_YOUTUBE=${MALAYSIAN_YOUTUBE:-}
+
+# mesolitica/IMDA-STT: the National Speech Corpus as JSONL. Singapore Open Data Licence.
+IMDA_STT=${IMDA_STT:-}
+
+# MERaLiON/Multitask-National-Speech-Corpus-v1: parquet. Singapore Open Data Licence.
+MNSC=${MNSC:-}
+
+# yyhenggg/EN-MALAY-CS-FILTERED: parquet, derived from the National Speech Corpus.
+EN_MALAY_CS=${EN_MALAY_CS:-}
+
 # malaysia-ai/malay-conversational-speech-corpus: parquet. CC BY-NC-ND 4.0.
 MALAY_CONVERSATIONAL=${MALAY_CONVERSATIONAL:-}
 
@@ -32,6 +44,16 @@ SYNTH_MANGLISH=${SYNTH_MANGLISH:-}
 
 # hf-audio/esb-datasets-test-only-sorted: English test sets, for forgetting. Each its own licence.
 ESB=${ESB:-}
+
+# Mozilla's Common Voice and Spontaneous Speech, unpacked: a language's folder each. CC0.
+COMMON_VOICE=${COMMON_VOICE:-}
+SPONTANEOUS_SPEECH=${SPONTANEOUS_SPEECH:-}
+
+# LibriSpeech: the folder that holds train-clean-100, test-clean, ... CC BY 4.0.
+LIBRISPEECH=${LIBRISPEECH:-}
+
+# A table of your own (JSONL, CSV, TSV, parquet), a saved Hugging Face data set, or Lhotse cuts.
+MANIFEST=${MANIFEST:-}
 
 # malaysia-ai/dedup-text-dataset: Malay, English, Chinese and Tamil text, a JSONL a source. No licence shown.
 DEDUP_TEXT=${DEDUP_TEXT:-}

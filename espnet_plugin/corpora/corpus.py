@@ -61,7 +61,22 @@ __all__ = [
 
 # Corpus -> module:object, so that naming the corpora imports none of them.
 REGISTRY = {
+    "common_voice": "espnet_plugin.corpora.common_voice:CORPUS",
+    "en_malay_cs": "espnet_plugin.corpora.en_malay_cs:CORPUS",
+    "esb": "espnet_plugin.corpora.esb:CORPUS",
+    "fleurs": "espnet_plugin.corpora.fleurs:CORPUS",
+    "fleurs_en": "espnet_plugin.corpora.fleurs:ENGLISH",
+    "fleurs_ms": "espnet_plugin.corpora.fleurs:MALAY",
+    "imda_stt": "espnet_plugin.corpora.imda_stt:CORPUS",
+    "librispeech": "espnet_plugin.corpora.librispeech:CORPUS",
+    "malay_conversational": "espnet_plugin.corpora.malay_conversational:CORPUS",
+    "malaysian_stt": "espnet_plugin.corpora.malaysian_stt:CORPUS",
+    "malaysian_youtube": "espnet_plugin.corpora.malaysian_stt:YOUTUBE",
+    "manifest": "espnet_plugin.corpora.manifest:CORPUS",
+    "mnsc": "espnet_plugin.corpora.mnsc:CORPUS",
     "nsc": "espnet_plugin.corpora.nsc:CORPUS",
+    "spontaneous_speech": "espnet_plugin.corpora.spontaneous_speech:CORPUS",
+    "synth_manglish": "espnet_plugin.corpora.synth_manglish:CORPUS",
 }
 
 
