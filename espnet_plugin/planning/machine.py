@@ -1,0 +1,87 @@
+"""What a plan is made for: `1x80`, `8x80`, `2x8x80` (nodes x GPUs x GB), `cpu:24`."""
+
+import re
+from dataclasses import dataclass
+
+Gigabytes = float
+
+FORMS = "8x80 (GPUs x GB), 2x8x80 (nodes x GPUs x GB) or cpu:24 (GB)"
+
+# Estimates; `Machine.context` adds them up. No GPU has confirmed them.
+# A process' CUDA context with torch's kernels loaded takes 0.3 to 0.6 GB, by driver and GPU.
+CUDA_CONTEXT = 0.6e9
+# cuBLAS' workspace (32 MiB for each handle on Hopper, less on others: torch, CublasHandlePool.cpp)
+# and what cuDNN's two convolutions of the encoder borrow.
+CUDA_LIBRARIES = 0.3e9
+# NCCL's channels and buffers, where there are several processes.
+NCCL = 0.6e9
+# Python, torch and ESPnet, imported: measured, 0.7 GB of resident memory.
+CPU_PROCESS = 0.8e9
+# The share that allocators lose between blocks: batches differ in shape from step to step.
+FRAGMENTS = {"cuda": 0.08, "cpu": 0.1}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The devices of a run; all are alike.
+
+    Attributes:
+        kind: `cuda` or `cpu`.
+        nodes: Computers.
+        devices: GPUs of a node; 1 for a CPU.
+        gigabytes: Memory of a device, in 10^9 bytes (an "80 GB" GPU has a little more).
+    """
+
+    kind: str
+    nodes: int
+    devices: int
+    gigabytes: Gigabytes
+
+    @property
+    def world(self) -> int:
+        """Number of processes: one for each device."""
+        return self.nodes * self.devices
+
+    @property
+    def context(self) -> float:
+        """Bytes of a device that are taken before the first tensor (estimates)."""
+        if self.kind == "cpu":
+            return CPU_PROCESS
+        return CUDA_CONTEXT + CUDA_LIBRARIES + (NCCL if self.world > 1 else 0.0)
+
+    @property
+    def usable(self) -> float:
+        """Bytes of a device that tensors may take."""
+        return self.gigabytes * 1e9 * (1 - FRAGMENTS[self.kind]) - self.context
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        if self.kind == "cpu":
+            return f"a CPU with {self.gigabytes:g} GB"
+        nodes = f"{self.nodes} nodes x " if self.nodes > 1 else ""
+        plural = "s" if self.devices > 1 else ""
+        return f"{nodes}{self.devices} GPU{plural} x {self.gigabytes:g} GB"
+
+
+def parse_machine(text: str) -> Machine:
+    """Read `1x80`, `2x8x80` or `cpu:24`.
+
+    Raises:
+        ValueError: If it is none of these, or too small to hold anything.
+    """
+    number = r"(\d+(?:\.\d+)?)"
+    if match := re.fullmatch(rf"cpu:{number}", text.strip(), re.IGNORECASE):
+        machine = Machine("cpu", 1, 1, float(match.group(1)))
+    elif match := re.fullmatch(rf"(?:(\d+)x)?(\d+)x{number}", text.strip(), re.IGNORECASE):
+        nodes, devices, memory = match.groups()
+        machine = Machine("cuda", int(nodes or 1), int(devices), float(memory))
+    else:
+        raise ValueError(f"--gpus: '{text}' is not of the form {FORMS}")
+    if machine.world < 1:
+        raise ValueError(f"--gpus {text}: there must be at least one device; the form is {FORMS}")
+    if machine.usable <= 0:
+        raise ValueError(
+            f"--gpus {text}: {machine.gigabytes:g} GB do not hold an idle process, which takes "
+            f"{machine.context / 1e9:.1f} GB"
+        )
+    return machine
