@@ -13,19 +13,17 @@ TASK = "automatic-speech-recognition"
 def folder_of(name: str) -> str:
     """Return the folder of a published repository in which an export lies; empty is its root."""
     format_name, _, dtype = name.partition("_")
-    if format_name in ("hf", "espnet"):
-        return ""
-    folder = FORMATS[format_name].folder.rstrip("/")
-    return f"{folder}-{dtype}" if dtype else folder
+    folder = FORMATS[format_name].folder
+    return f"{folder}-{dtype}" if folder and dtype else folder
 
 
 def how_to_run(facts: Facts, repo: str) -> Iterator[str]:
     """Yield lines of the card: each exported format with its program."""
     codes = list(dict.fromkeys(facts.lang_tokens.values()))
     code = codes[0] if codes else "en"
-    table = ", ".join(f"{lang} {token}" for lang, token in facts.lang_tokens.items())
-    yield f"Give the language of Whisper's that stands for the speech ({table}; `cs` is mixed"
-    yield "speech). For a result that lasts give a `revision`, a commit."
+    table = ", ".join(f"`{lang}`: `{token}`" for lang, token in facts.lang_tokens.items())
+    yield "Whisper has no language of its own for mixed speech (`cs`). Give these: " + table + "."
+    yield "A `revision`, the hash of a commit, fixes what you get."
     yield ""
     yield "transformers:"
     yield f"""```python

@@ -192,7 +192,7 @@ class Verifier:
             raise ValueError(
                 f"{target.title}, decoded by {found.runtime}, differs from {model_dir} in "
                 f"{found.errors} of {found.words} words ({found.percent:.1f} %); {allowed:g} % are "
-                f"allowed. Nothing was exported.\n{found.shown()}"
+                f"allowed (--tolerance). Nothing was exported.\n{found.shown()}"
             )
         self.log(f"{target.title}: {found.text()} ({allowed:g} % allowed)")
         if found.differences:

@@ -138,7 +138,7 @@ def test_other_texts_refuse_the_export(whisper_dir, verifier, tmp_path, monkeypa
     with pytest.raises(ValueError, match=r"differs from .* in 2 of \d+ words") as caught:
         export_model(whisper_dir, target("openai"), tmp_path / "out", verifier, quiet)
     text = str(caught.value)
-    assert "0 % are allowed. Nothing was exported." in text
+    assert "0 % are allowed (--tolerance). Nothing was exported." in text
     assert f"  utt-1\n    model:  {model[0]}\n    export: {other[0]}" in text
     assert "utt-2" not in text and os.listdir(tmp_path) == []
 

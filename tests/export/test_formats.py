@@ -8,8 +8,8 @@ def test_targets_have_names_and_tolerances():
     names = ["hf", "openai:float16", "ct2:int8", "espnet:float32"]
     made = parse_targets(names)
     assert [t.name for t in made] == ["hf", "openai_float16", "ct2_int8", "espnet_float32"]
-    assert [t.tolerance(["float32"]) for t in made] == [0, 1, 5, 0]
-    assert [t.tolerance(["float16"]) for t in made] == [0, 0, 5, 0]
+    assert [t.tolerance(["float32"]) for t in made] == [0, 1, 10, 0]
+    assert [t.tolerance(["float16"]) for t in made] == [0, 0, 10, 0]
     assert target("hf", "bfloat16").tolerance(["bfloat16", "float32"]) == TOLERANCE["bfloat16"]
     assert {dtype for f in FORMATS.values() for dtype in f.dtypes} == set(TOLERANCE)
 
