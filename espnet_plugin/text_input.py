@@ -4,6 +4,7 @@ import importlib.util
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,11 @@ def prepare(
         if outputs["valid"] == target:
             raise ValueError(f"--valid_output {valid_output} is --output: give another directory")
     given: dict[str, Any] = {"text_style": text_style, "field": field, "strict": strict}
+    settings = read_settings(CorpusConfig, config, **given)
+    if settings.pair and Path(settings.pair).suffix:  # workers may run in other directories
+        settings = replace(settings, pair=str(Path(settings.pair).absolute()))
     plan = Plan(
-        config=read_settings(CorpusConfig, config, **given),
+        config=settings,
         model=str(Path(model).absolute()),
         lang_tokens=tuple(parse_lang_tokens(lang_tokens).items()),
         lang=lang,

@@ -54,6 +54,14 @@ done
 plugin text_experiment subset --store "$train" --output "$dumpdir/train" --lines "$lines" --seed "$seed"
 plugin text_experiment plan --store "$dumpdir/train" --config "$train_config" --output "$dumpdir/train.yaml" \
     --passes "$passes" --checks "$checks" --ngpu "$ngpu"
+# What is finished or begun with other settings is neither reported as these nor gone on with.
+asked=$(cat "$dumpdir/train.yaml" && echo "# $lines lines of $train, seed $seed, from $init_dir")
+if [ -e "$output_dir/text1m.yaml" ] && [ "$asked" != "$(cat "$output_dir/text1m.yaml")" ]; then
+    echo "text1m: error: $output_dir was trained with other settings ($output_dir/text1m.yaml); give another --output_dir" >&2
+    exit 2
+fi
+mkdir -p "$output_dir"
+echo "$asked" >"$output_dir/text1m.yaml"
 if [ -e "$output_dir/training.json" ]; then
     echo "$output_dir: finished earlier, skipped"
 else

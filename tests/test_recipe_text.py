@@ -13,6 +13,9 @@ def recipe(tmp_path: Path) -> Recipe:
     made.text()
     (made.asr1 / "exp/init").mkdir(parents=True)
     (made.asr1 / "exp/init/config.json").write_text("{}")
+    for held_out in ("va", "te1", "te2"):
+        (made.asr1 / "dump/raw" / held_out).mkdir(parents=True)
+        (made.asr1 / "dump/raw" / held_out / "text").write_text("a b\n")
     return made
 
 
@@ -26,21 +29,25 @@ def test_stage_6_prepares_two_texts_or_holds_lines_out(recipe: Recipe) -> None:
         assert call[call.index("--output") + 1] == f"dump/text/{part}"
         assert call[call.index("--config") + 1] == "my conf.yaml"
         assert "--valid_output" not in call
-    assert train[train.index("--exclude") + 1 :] == ["data/text/valid.jsonl"]
+    held_out = ["data/text/valid.jsonl", "dump/raw/va/text"]
+    assert train[train.index("--exclude") + 1 :] == held_out
     assert "--exclude" not in valid
-    (recipe.asr1 / "dump/raw/te1").mkdir(parents=True)
-    (recipe.asr1 / "dump/raw/te1/text").write_text("a b\n")
     (recipe.asr1 / "data/text/valid.jsonl").unlink()
     options = [*OPTIONS, "--test_sets", "te1 te2"]
     result = recipe.run("asyncswitch.sh", *options, "--text_valid", "held_out")
     assert result.returncode == 0, result.stderr
     call = recipe.calls()[-1]
     assert call[call.index("--valid_output") + 1] == "dump/text/valid"
-    assert call[call.index("--exclude") + 1 :] == ["dump/raw/te1/text"]
+    held_out = [f"dump/raw/{name}/text" for name in ("va", "te1", "te2")]
+    assert call[call.index("--exclude") + 1 :] == held_out
     assert len(recipe.calls()) == 3
     result = recipe.run("asyncswitch.sh", *OPTIONS)
     assert result.returncode == 2
     assert "data/text/valid.jsonl is missing or empty; stage 1 makes it" in result.stderr
+    (recipe.asr1 / "dump/raw/te2/text").unlink()  # or its sentences could be trained on
+    result = recipe.run("asyncswitch.sh", *options, "--text_valid", "held_out")
+    assert result.returncode == 2
+    assert "dump/raw/te2/text is missing or empty; stage 3 makes it" in result.stderr
 
 
 def test_mixing_needs_a_file_of_what_is_held_out(recipe: Recipe) -> None:

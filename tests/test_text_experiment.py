@@ -138,6 +138,11 @@ def test_one_command_runs_it(tmp_path: Path) -> None:
     assert trained[trained.index("--valid_text") + 1] == "dump/text1m/valid"
     assert trained[trained.index("--output_dir") + 1] == "exp/text1m"
     assert reported[:2] == ["text_experiment", "report"]
+    # what was begun with one plan is not reported as another
+    (recipe.asr1 / "dump/text1m/train.yaml").write_text("{max_epoch: 9}")
+    result = recipe.run("local/run_experiment.sh", "text1m", *options)
+    assert result.returncode == 2
+    assert "exp/text1m was trained with other settings" in result.stderr
 
 
 @pytest.mark.slow

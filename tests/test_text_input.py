@@ -136,6 +136,20 @@ def test_languages_from_the_input_the_option_or_the_words(
     assert chosen.manifest["dropped"] == {"language": 1}
 
 
+def test_free_text_in_the_language_field_is_one_entry_of_the_statistics(
+    tmp_path: Path, tiny_whisper: Path
+) -> None:
+    path = tmp_path / "web.jsonl"
+    rows = [{"text": f"baris {i} di sini", "lang": f"free text {i}"} for i in range(9)]
+    rows.append({"text": "saya suka makan", "lang": "ms"})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "c.yaml").write_text("languages: [ms]")
+    prepare([str(path)], str(tmp_path / "s"), str(tiny_whisper), config=str(tmp_path / "c.yaml"))
+    report = json.loads((tmp_path / "s/report/report.json").read_text())
+    assert report["dropped"] == {"language": 9}
+    assert set(report["before"]["langs"]) == {"unknown", "ms"}
+
+
 def test_a_kaldi_directory_gives_texts_and_languages(tmp_path: Path, tiny_whisper: Path) -> None:
     folder = tmp_path / "set"
     folder.mkdir()

@@ -263,7 +263,8 @@ if begin 6 "text store: $text_train -> $dumpdir/text"; then
     }
     exclude=()  # nothing that is validated or tested on may be trained on
     for set in $valid_set $test_sets; do
-        if [ -s "$dumpdir/raw/$set/text" ]; then exclude+=("$dumpdir/raw/$set/text"); fi
+        need 3 "$dumpdir/raw/$set/text"
+        exclude+=("$dumpdir/raw/$set/text")
     done
     if [ "$text_valid" = held_out ]; then
         prepare "$text_train" train --valid_output "$dumpdir/text/valid" ${exclude[@]+--exclude "${exclude[@]}"}

@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import json
 import os
 import pickle
@@ -380,3 +381,12 @@ def test_accounts_that_do_not_add_up_are_a_defect(
     monkeypatch.setattr(mapping, "read", lossy)
     with pytest.raises(AccountingError, match="block 2"):
         build_stores(tmp_path, tiny_whisper, text)
+
+
+def test_two_runs_for_one_store_are_refused(tmp_path: Path, text: Path, tiny_whisper: Path) -> None:
+    with (tmp_path / ".train.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match="another run is making this store"):
+            build_stores(tmp_path, tiny_whisper, text)
+    build_stores(tmp_path, tiny_whisper, text)
+    assert not (tmp_path / ".train.lock").exists()

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from espnet_plugin.text.corpus.lines import cmi_of, judge
-from espnet_plugin.text.corpus.plan import NO_LANG, Plan
+from espnet_plugin.text.corpus.plan import NO_LANG, UNKNOWN, Plan
 from espnet_plugin.text.corpus.units import Units, account, plain
 from espnet_plugin.text.dedup import line_hashes
 from espnet_plugin.text.sources import Block, Records, read, where
@@ -93,17 +93,20 @@ def _languages(
 ) -> list[str]:
     """Return each line's language: what the input says, else `--lang`, else from its tags.
 
+    Where the languages to keep are chosen, one that is not in `lang_tokens` is `unknown`.
+
     Raises:
         ValueError: If the input names one that is not in `lang_tokens`, or nothing says one.
     """
     by_tags, tagger = plan.config.line_language == "tags", plan.tools.tagger
     given = [None] * len(records.langs) if by_tags else [g or plan.lang for g in records.langs]
-    if plan.config.languages is None:
-        known = {None, *plan.langs}
-        for place, lang in enumerate(given):
-            if lang not in known:
+    known = {None, *plan.langs}
+    for place, lang in enumerate(given):
+        if lang not in known:
+            if plan.config.languages is None:
                 origin = where(block, records.lines[place])
                 plan.tools.builder.lang_code(str(lang), origin)
+            given[place] = UNKNOWN  # one name: a field of free text would fill the statistics
     missing = [place for place, lang in enumerate(given) if lang is None]
     if not missing:
         return [str(lang) for lang in given]

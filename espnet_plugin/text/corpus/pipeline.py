@@ -10,10 +10,12 @@ executor and the number of workers, and whether a run was killed and taken up ag
 """
 
 import errno
+import fcntl
 import logging
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -73,6 +75,38 @@ def build(
             raise ValueError(f"{target}: exists and is not a token store; choose another output")
     paths = [Path(path).absolute() for path in expand(inputs)]
     plan.check()
+    with _alone(beside(outputs["train"], "lock")):
+        return _resume(paths, outputs, plan, executor, keep_work, plots)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold a lock: two runs for one store would remove each other's unfinished work.
+
+    Raises:
+        ValueError: Another run holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{path}: another run is making this store") from None
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _resume(
+    paths: list[Path],
+    outputs: dict[str, Path],
+    plan: Plan,
+    executor: Executor,
+    keep_work: bool,
+    plots: bool,
+) -> Report | None:
+    """Make what is not there."""
     made_from = plan.made_from(fingerprint(paths), "valid" in outputs)
     work = Path(plan.work)
     if all(_made_from(target) == made_from for target in outputs.values()):

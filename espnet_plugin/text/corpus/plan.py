@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from espnet_plugin.text.tags import Tagger
 
 NO_LANG = 255  # code of a language that is not kept
+UNKNOWN = "unknown"  # name of a language that is in no table
 VERSION = 2  # raised when the same plan makes other stores; an old store is then made again
 _loading = threading.Lock()  # a Dask worker may have several threads
 
