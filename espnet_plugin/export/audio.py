@@ -55,11 +55,11 @@ def clips_of(
         FileNotFoundError: A set is missing.
         ValueError: A language is not in the table, or audio is unusable.
     """
-    prompt = PromptBuilder(model_dir, lang_tokens)
     if not sets:
         return _wheel(number)
     from espnet_plugin.decode.audio import load_set
 
+    prompt = PromptBuilder(model_dir, lang_tokens)
     clips = []
     for path in map(Path, sets):
         utterances = load_set(path.parent, path.name)

@@ -61,5 +61,5 @@ import soundfile
 from espnet_plugin import Speech2Text
 
 recognise = Speech2Text.from_pretrained("{repo}", language="{code}")
-print(recognise(soundfile.read("audio.wav")[0])[0][0])
+print(recognise(soundfile.read("audio.wav")[0])[0][0])  # 16 kHz, one channel, up to 30 s
 ```"""

@@ -37,11 +37,12 @@ def test_round_trip(name, whisper_dir, exported, verifier, tmp_path, monkeypatch
     assert checked["runtime"].startswith(made.format.runtime) and checked["allowed_percent"] == 0
     assert record["weights"]["identical"] and record["format"] == name
     assert {n: ck.sha256_file(output / n) for n in record["files"]} == record["files"]
-    back = import_model(str(output), tmp_path / "back", log=quiet)
-    assert ck.tensor_hashes(back) == ck.tensor_hashes(whisper_dir)
-    for file in ("generation_config.json", "tokenizer.json", "preprocessor_config.json"):
-        assert (back / file).read_bytes() == (whisper_dir / file).read_bytes()
-    assert set(ck.read_json(back / "import.json")["files"]) <= set(record["files"])
+    if name != "hf":  # that comes back from the hub in test_publish
+        back = import_model(str(output), tmp_path / "back", log=quiet)
+        assert ck.tensor_hashes(back) == ck.tensor_hashes(whisper_dir)
+        for file in ("generation_config.json", "tokenizer.json", "preprocessor_config.json"):
+            assert (back / file).read_bytes() == (whisper_dir / file).read_bytes()
+        assert set(ck.read_json(back / "import.json")["files"]) <= set(record["files"])
     monkeypatch.setitem(runtimes.RUNTIMES, name, refuse)  # done already: nothing happens
     path = export_model(whisper_dir, made, output, verifier, quiet)
     assert path == output / (made.format.file or "")
@@ -53,7 +54,6 @@ def test_round_trip(name, whisper_dir, exported, verifier, tmp_path, monkeypatch
         ("hf", "float16", 2**-11),
         ("hf", "bfloat16", 2**-8),
         ("openai", "float16", 2**-11),
-        ("ct2", "float16", 2**-11),
         ("ct2", "int8_float16", 1 / 254 + 2**-11),
     ],
 )
@@ -167,10 +167,10 @@ def test_values_that_do_not_fit(whisper_dir, tmp_path):
 
 
 def test_missing_programs_are_named(whisper_dir, verifier, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "faster_whisper", None)
-    message = "faster-whisper, which ct2 is verified with, is not installed .* or export with --ver"
+    monkeypatch.setitem(sys.modules, "whisper", None)
+    message = "openai-whisper, which openai is verified with, is not installed .* or export with --"
     with pytest.raises(ValueError, match=message):
-        export_model(whisper_dir, target("ct2"), tmp_path / "out", verifier, quiet)
+        export_model(whisper_dir, target("openai"), tmp_path / "out", verifier, quiet)
     monkeypatch.setitem(sys.modules, "ctranslate2.converters", None)
     with pytest.raises(ValueError, match="CTranslate2 is not installed"):
         export_model(whisper_dir, target("ct2"), tmp_path / "out", None, quiet)
