@@ -181,11 +181,9 @@ def options(fit: Fit, world: int, target: int | None = None) -> Options | None:
         usual = max(room, USUAL * RATE)
     accumulate = math.ceil(wanted / (world * usual))
     bins = min(room, math.ceil(wanted / (world * accumulate)))
-    lines: dict[str, int | str] = {"accum_grad": accumulate}
-    if fit.unit == "utterances":
-        lines = {"batch_type": "sorted", "batch_size": bins} | lines
-    elif fit.unit == "samples":
-        lines = {"batch_type": "numel", "batch_bins": bins} | lines
-    else:
-        lines = {"batch_bins": bins} | lines
+    lines: dict[str, int | str] = {}
+    if fit.unit != "positions":
+        lines["batch_type"] = "numel" if fit.unit == "samples" else "sorted"
+    lines["batch_size" if fit.unit == "utterances" else "batch_bins"] = bins
+    lines["accum_grad"] = accumulate
     return Options(lines, (usual if room == 1 else bins) * accumulate * world)

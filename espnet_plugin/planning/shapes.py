@@ -128,5 +128,5 @@ def parameters(shape: Shape) -> Mapping[str, int]:
     from transformers.models.whisper.modeling_whisper import WhisperModel
 
     with torch.device("meta"):
-        model = WhisperModel(WhisperConfig(**shape.settings(), pad_token_id=0))
+        model = WhisperModel(WhisperConfig.from_dict({**shape.settings(), "pad_token_id": 0}))
     return {name: math.prod(p.shape) for name, p in model.named_parameters()}

@@ -1,5 +1,6 @@
 """Memory of a step beside layers: the loss over the vocabulary, the audio and its features."""
 
+import math
 from dataclasses import dataclass
 
 from espnet_plugin.planning.shapes import Shape
@@ -65,12 +66,15 @@ def loss_bytes(
         table_moves: Whether the embedding is trained.
         accumulated: Whether several batches make an update.
     """
-    at_once = min(rows, chunk(device, memory, shape.vocab))
+    chunks = max(1, math.ceil(rows / chunk(device, memory, shape.vocab)))
+    at_once = math.ceil(rows / chunks) * shape.vocab
     states = 4 * shape.width * rows
     table = shape.vocab * shape.width
-    logits = at_once * shape.vocab * (2 if half else 4)
-    if half and device == "cuda":
-        logits += at_once * shape.vocab * 4  # in float32, for the softmax; a CPU takes few rows
+    item = 2 if half else 4
+    # A chunk's logits are made while those of the chunk before still exist.
+    logits = at_once * item * min(chunks, 2)
+    if half and device == "cuda":  # in float32 for the softmax; a CPU takes few rows at a time
+        logits = max(logits, at_once * (item + 4))
     working = logits + 2 * states  # the decoder's states, and those that count
     working += 2 * table if half else 0
     if table_moves:
