@@ -44,11 +44,10 @@ from espnet_plugin.corpora.switch_text_choose import Chooser
 from espnet_plugin.corpora.switch_text_pairs import units
 from espnet_plugin.corpora.switch_text_plan import Plan, targets
 from espnet_plugin.corpora.switch_text_run import Options, Run
-from espnet_plugin.corpora.switch_text_unit import forget, sample_words
+from espnet_plugin.corpora.switch_text_unit import forget, sample_words, tagger_of
 from espnet_plugin.text.dedup import line_hashes
 from espnet_plugin.text.executors import Executor, LocalExecutor
 from espnet_plugin.text.sources import SourceSettings, blocks, expand, fingerprint, read
-from espnet_plugin.text.tags import Tagger
 
 VERSION = 1  # raised when the same input gives other output
 
@@ -85,7 +84,7 @@ def switch_text(
     if lexicon_output is not None and not learns:
         raise ValueError("--lexicon_output: nothing is learnt without a parallel corpus")
     excluded = expand(exclude) if exclude else []
-    tagger = Tagger.load(plan.pair)
+    tagger = tagger_of(plan.pair)
     patterns = read_patterns(plan.patterns, tagger.languages)
     wanted = targets(patterns, plan.cmi)
     key = _key(plan, options, excluded, tagger.fingerprint)
@@ -106,7 +105,7 @@ def switch_text(
     if excluded:
         plan = replace(plan, excluded=str(work / "excluded.npy"))
         with atomic_write(work / "excluded.npy") as file:
-            np.save(file, _hashes(excluded))
+            np.save(file, sentence_hashes(excluded))
     with LocalExecutor(options.nj) as executor:
         learnt: Translations | None = None
         if learns:
@@ -131,7 +130,7 @@ def switch_text(
         "lines": made,
         "sentences": run.read,
         "sentences_used": run.used,
-        "turned_away": run.chooser.turned_away,
+        "turned_away": run.turned_away,
         "dropped": dict(run.dropped.most_common()),
         "phrases_refused": dict(run.refused.most_common()),
         "target": _target(patterns, wanted),
@@ -189,7 +188,12 @@ def _key(plan: Plan, options: Options, excluded: Sequence[Path], tagger: str) ->
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
-def _hashes(paths: Sequence[Path]) -> np.ndarray:
+def sentence_hashes(paths: Sequence[Path]) -> np.ndarray:
+    """Hash the sentences of files (any format of ``text.sources``).
+
+    Returns:
+        `(n,)` uint64 (``text.dedup.line_hashes``), sorted, each once.
+    """
     settings = SourceSettings()
     found = [line_hashes(read(block, settings).texts) for block in blocks(paths, settings)]
     return np.unique(np.concatenate([np.zeros(0, np.uint64), *found]))

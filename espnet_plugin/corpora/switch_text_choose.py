@@ -23,7 +23,7 @@ PRIOR = 30.0  # lines that the text begins with, in imagination: as wanted
 LEAST = (
     0.002  # share that a bin is wanted at, at least: what was never measured is rare, not absent
 )
-ENOUGH = -0.35  # sum of logarithms below which a candidate is not needed
+ENOUGH = -0.2  # sum of logarithms below which a candidate is not needed
 WEIGHTS = {"cmi": 1.0, "switches": 1.0, "matrix": 1.0, "embedded": 1.0, "place": 1.0, "inner": 0.5}
 
 

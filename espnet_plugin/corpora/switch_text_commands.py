@@ -25,12 +25,12 @@ def run_patterns(args: argparse.Namespace) -> str:
         ValueError: No line of it switches.
     """
     from espnet_plugin.corpora.switch_patterns import measure
+    from espnet_plugin.corpora.switch_text_unit import tagger_of
     from espnet_plugin.text.sources import SourceSettings, blocks, expand, fingerprint, read
-    from espnet_plugin.text.tags import Tagger
 
     settings = SourceSettings(args.field, block_bytes=1 << 20)
     paths = expand(args.input)
-    tagger = Tagger.load(args.pair)
+    tagger = tagger_of(args.pair)
     patterns = measure((read(b, settings).texts for b in blocks(paths, settings)), tagger)
     if not patterns.switching:
         raise ValueError(

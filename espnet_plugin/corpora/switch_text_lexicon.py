@@ -31,6 +31,7 @@ class Lexicon:
 
     Attributes:
         pairs: ``(first, second)`` language, as written, each once.
+        keep: Compounds to leave alone.
     """
 
     def __init__(self, pairs: Iterable[tuple[str, str]], keep: Iterable[tuple[str, str]] = ()):
@@ -40,13 +41,13 @@ class Lexicon:
             pairs: ``(first, second)`` language, as written.
             keep: Compounds to leave alone, ``-`` where a language has none.
         """
-        self.pairs = list(dict.fromkeys(pairs))
+        self.pairs, self.keep = list(dict.fromkeys(pairs)), list(dict.fromkeys(keep))
         self._entries: tuple[dict[Phrase, list[str]], ...] = (defaultdict(list), defaultdict(list))
         for pair in self.pairs:
             for side in (0, 1):
                 self._entries[side][words_of(pair[side])].append(pair[1 - side])
         self._keep = tuple(
-            {words_of(pair[side]) for pair in keep if pair[side] != "-"} for side in (0, 1)
+            {words_of(pair[side]) for pair in self.keep if pair[side] != "-"} for side in (0, 1)
         )
         self._longest = tuple(
             max(map(len, [*self._entries[side], *self._keep[side]]), default=0) for side in (0, 1)

@@ -15,7 +15,7 @@ exchanged one by one, never two in a row: their order in the other language is n
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from espnet_plugin.corpora.switch_text_lexicon import Lexicon, words_of
@@ -25,6 +25,7 @@ from espnet_plugin.text.tags.tokens import plain
 
 LONGEST = 10  # words of a phrase
 REORDERED = "word order differs"
+MOST = 1 << 30
 POOR = 0.3  # share of linked words that are no function words, below which a pair does not fit
 
 
@@ -89,98 +90,112 @@ def linked_phrases(
     Returns:
         Phrases, by first and last word.
     """
-    to: list[list[int]] = [[] for _ in matrix.words]
-    back: list[list[int]] = [[] for _ in other.words]
-    for a, b in links:
-        to[a].append(b)
-        back[b].append(a)
-    own, foreign = rules[matrix.language], rules[other.language]
+    here = _Linked(matrix, ((a, b) for a, b in links), rules[matrix.language])
+    there = _Linked(other, ((b, a) for a, b in links), rules[other.language])
+    same: list[list[int]] = [[] for _ in matrix.words]
+    for a, b in synonyms:
+        same[a].append(b)
     found = []
-    for first, linked in enumerate(to):
+    for first, linked in enumerate(here.to):
         if not linked:
             continue
-        low, high = len(back), -1
-        for last in range(first, min(first + LONGEST, len(to))):
+        low, high = min(linked), -1
+        start = low  # of the stretch of the translation that has been looked at, to `high`
+        reach = [first, first]  # what that stretch translates
+        for last in range(first, min(first + LONGEST, len(here.to))):
             if last > first and not matrix.joined[last - 1]:
                 break
-            if not to[last]:
-                if matrix.words[last] in own.small:
+            if not here.to[last]:
+                if matrix.words[last] in here.small:
                     continue
                 break  # a word that would be lost
-            low, high = min(low, *to[last]), max(high, *to[last])
-            if high - low >= LONGEST:
+            low = min(low, *here.to[last])
+            stop = max(high, *here.to[last])
+            whole = stop - low < LONGEST
+            for place in (*range(low, start), *range(max(high + 1, start), stop + 1)):
+                whole = whole and there.usable[place] and (place == low or other.joined[place - 1])
+                if there.to[place]:
+                    reach = [min(reach[0], *there.to[place]), max(reach[1], *there.to[place])]
+            # longer phrases have the same faults
+            if not whole or (low < start and not other.joined[start - 1]) or reach[0] < first:
                 break
-            if not _closed(first, last, low, high, back, other, foreign):
+            start, high = low, stop
+            if reach[1] > last:
                 continue
-            if _reordered(matrix, first, last, to, low, high) or _reordered(
-                other, low, high, back, first, last
-            ):
-                refused[REORDERED] += 1
-                continue
-            start = _with_determiner(first, to, matrix, own)
-            left = _with_determiner(low, back, other, foreign)
-            words, tags = other.words[left : high + 1], other.tags[left : high + 1]
-            reason = refusal(matrix, start, last, words, tags, rules, codes)
-            if not reason and other.torn(left, high):
-                reason = "inside a name or number"
-            if not reason and any(
-                (beside, place) in synonyms
-                for beside in (start - 1, last + 1)
-                for place in range(left, high + 1)
-            ):
-                reason = "meaning said twice"
+            reason = _fault(here, there, first, last, low, high, same, rules, codes)
             if reason:
                 refused[reason] += 1
                 continue
+            left = there.opening[low]
             text = other.text[other.starts[left] : other.ends[high]]
-            found.append(Phrase(start, last, text, len(words), _opens(other, left)))
+            size = high - left + 1
+            found.append(Phrase(here.opening[first], last, text, size, _opens(other, left)))
     return found
 
 
-def _closed(
+class _Linked:
+    """A sentence of a pair, and what can be known of its words before any phrase is looked at.
+
+    Attributes:
+        to: The words that each is linked to.
+        usable: Whether a word may be in a phrase: it is linked, or a function word.
+        opening: For each word the one that a phrase with it begins with: a determiner before it
+            that translates nothing, else the word itself.
+        before: What the nearest linked word before each is linked to, the last such; -1 for none.
+        after: What the nearest behind it is linked to, the first such; a large number for none.
+        small: Function words.
+    """
+
+    def __init__(self, side: Side, links: Iterable[Link], rules: Rules) -> None:
+        self.side, self.small, total = side, rules.small, len(side.words)
+        self.to: list[list[int]] = [[] for _ in side.words]
+        for a, b in links:
+            self.to[a].append(b)
+        self.usable = [
+            bool(linked) or word in rules.small
+            for linked, word in zip(self.to, side.words, strict=True)
+        ]
+        self.opening, self.before = list(range(total)), [-1] * total
+        self.after = [MOST] * total
+        for word in range(1, total):
+            if side.joined[word - 1]:
+                linked = self.to[word - 1]
+                self.before[word] = max(linked) if linked else self.before[word - 1]
+                if not linked and side.words[word - 1] in rules.determiners:
+                    self.opening[word] = word - 1
+        for word in range(total - 2, -1, -1):
+            if side.joined[word]:
+                linked = self.to[word + 1]
+                self.after[word] = min(linked) if linked else self.after[word + 1]
+
+
+def _fault(
+    here: _Linked,
+    there: _Linked,
     first: int,
     last: int,
     low: int,
     high: int,
-    back: Sequence[Sequence[int]],
-    other: Side,
-    rules: Rules,
-) -> bool:
-    """Tell whether the words `low` to `high` translate nothing else, and are one phrase."""
-    for place in range(low, high + 1):
-        if place > low and not other.joined[place - 1]:
-            return False
-        if not back[place] and other.words[place] not in rules.small:
-            return False
-        if any(not first <= a <= last for a in back[place]):
-            return False
-    return True
-
-
-def _reordered(
-    side: Side, first: int, last: int, linked: Sequence[Sequence[int]], low: int, high: int
-) -> bool:
-    """Tell whether the nearest linked words beside a phrase go to its other side."""
-    place = first
-    while place and side.joined[place - 1]:
-        place -= 1
-        if linked[place]:
-            if max(linked[place]) > high:
-                return True
-            break
-    place = last
-    while place + 1 < len(linked) and side.joined[place]:
-        place += 1
-        if linked[place]:
-            return min(linked[place]) < low
-    return False
-
-
-def _with_determiner(first: int, linked: Sequence[Sequence[int]], side: Side, rules: Rules) -> int:
-    """Take along a determiner that translates nothing."""
-    before = first - 1
-    takes = before >= 0 and side.joined[before] and not linked[before]
-    return before if takes and side.words[before] in rules.determiners else first
+    same: Sequence[Sequence[int]],
+    rules: tuple[Rules, Rules],
+    codes: Sequence[str],
+) -> str:
+    """Say why the words `low` to `high` may not take the place of `first` to `last`."""
+    if (
+        here.before[first] > high
+        or here.after[last] < low
+        or there.before[low] > last
+        or there.after[high] < first
+    ):
+        return REORDERED
+    start, left, other = here.opening[first], there.opening[low], there.side
+    words, tags = other.words[left : high + 1], other.tags[left : high + 1]
+    if reason := refusal(here.side, start, last, words, tags, rules, codes):
+        return reason
+    if other.torn(left, high):
+        return "inside a name or number"
+    beside = [*(same[start - 1] if start else ()), *(same[last + 1 : last + 2] or [[]])[0]]
+    return "meaning said twice" if any(left <= place <= high for place in beside) else ""
 
 
 def _opens(side: Side, word: int) -> bool:

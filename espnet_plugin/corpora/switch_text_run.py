@@ -65,6 +65,7 @@ class Run:
         seen: Hashes of the lines made.
         read: Sentences read.
         used: Those that a line was made of.
+        turned_away: Those whose patterns were not needed.
         dropped: Sentences that were not, by reason.
         refused: Phrases that were not exchanged, by reason.
         stats: Of the lines made.
@@ -74,7 +75,7 @@ class Run:
         self, plan: Plan, work: Path, options: Options, chooser: Chooser, tags: Sequence[str]
     ) -> None:
         self.chooser, self.seen, self.stats = chooser, Seen(), TextStats(tags)
-        self.read = self.used = 0
+        self.read = self.used = self.turned_away = 0
         self.dropped: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self._plan, self._work, self._options = plan, work, options
@@ -135,6 +136,7 @@ class Run:
                 count += 1
                 self._waiting.append(_line(chosen, f"{result.path}:{first + line}", self.stats))
             self.used += count > 0
+            self.turned_away += not count
             if self._full():
                 break
         if kept:
@@ -153,6 +155,7 @@ class Run:
             "parts": self._parts,
             "read": self.read,
             "used": self.used,
+            "turned_away": self.turned_away,
             "dropped": self.dropped,
             "refused": self.refused,
             "file_lines": self._file_lines,
@@ -168,6 +171,7 @@ class Run:
         state = read_json(path)
         self._units, self._parts = state["units"], state["parts"]
         self.read, self.used = state["read"], state["used"]
+        self.turned_away = state["turned_away"]
         self.dropped, self.refused = Counter(state["dropped"]), Counter(state["refused"])
         self._file_lines = state["file_lines"]
         self.chooser.restore(state["chooser"])

@@ -25,6 +25,7 @@ from espnet_plugin.corpora.switch_text_plan import Plan, targets
 from espnet_plugin.corpora.switch_text_rules import Side, read_rules
 from espnet_plugin.text.dedup import line_hashes
 from espnet_plugin.text.sources import Block
+from espnet_plugin.text.tags import Tagger
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +61,18 @@ class UnitResult:
     refused: Counter[str] = field(default_factory=Counter)
 
 
+@lru_cache(maxsize=1)
+def tagger_of(pair: str) -> Tagger:
+    """Return a pair's tagger, loaded once in a process."""
+    return Tagger.load(pair)
+
+
 class _Worker:
     """What a process loads once."""
 
     def __init__(self, plan: Plan) -> None:
-        from espnet_plugin.text.tags import Tagger
-
         self.plan = plan
-        self.tagger = Tagger.load(plan.pair)
+        self.tagger = tagger_of(plan.pair)
         self.codes = self.tagger.languages
         self.spoken = spoken_codes(self.tagger)
         self.rules = read_rules(plan.rules, self.codes)
