@@ -109,7 +109,7 @@ def test_a_distribution_is_bent_to_a_mean() -> None:
 
 @pytest.fixture(scope="module")
 def learnt() -> Aligner:
-    pairs = [(words_of(a), words_of(b)) for a, b in sentence_pairs(400)]
+    pairs = [(words_of(a), words_of(b)) for a, b in sentence_pairs(300)]
     return Aligner(learn(pairs), None)
 
 
