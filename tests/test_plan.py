@@ -126,6 +126,17 @@ def test_weights_gradients_and_optimiser_are_exact(stage: str) -> None:
     assert planned.optimiser == sum(t.nbytes for t in state)
 
 
+def test_the_chunks_of_the_loss_are_those_of_the_loss() -> None:
+    import torch
+
+    from espnet_plugin.loss import chunk_rows
+    from espnet_plugin.planning.workspace import chunk
+
+    for vocab in (503, 51866, 200_000):
+        assert chunk("cpu", 8e9, vocab) == chunk_rows(torch.device("cpu"), vocab)
+    assert chunk("cuda", 80e9, 51866) == 3840
+
+
 def test_released_sizes_have_their_parameters() -> None:
     # openai-whisper's model card, in millions
     known = {"tiny": 39, "base": 74, "small": 244, "medium": 769, "large-v3": 1550, "turbo": 809}
@@ -190,7 +201,9 @@ def test_numel_batches_may_hold_one_utterance_more() -> None:
     assert crowded is not None and crowded.lines["accum_grad"] == 2
     assert options(Fit("samples", 31 * 16000, None), 1).lines["batch_bins"] <= 16000  # type: ignore
     spread = options(fit, world=8, target=80 * 16000)
-    assert spread is not None and spread.lines["batch_bins"] == 10 * 16000
+    assert spread is not None and spread.lines["batch_bins"] == 80 * 16000  # of all eight
+    text = options(Fit("positions", 9000, None), 8, 64_000)  # type: ignore[arg-type]
+    assert text is not None and text.lines == {"batch_bins": 8000, "accum_grad": 1}  # of each
     assert options(Fit("samples", 0, None), 1) is None  # type: ignore[arg-type]
 
 
@@ -263,3 +276,33 @@ def test_the_table_and_the_json_say_the_same(capsys: pytest.CaptureFixture[str])
     assert f"{data['ways'][0]['largest_batch'] / 16000:,.0f} s of audio" in text
     assert "16,000, as asked (bf16)" in text and ", fits" in text
     assert data["asked"]["peak_bytes"] < data["ways"][0]["peak_bytes"]
+
+
+TUNING = sorted((Path(__file__).parents[1] / "conf" / "tuning").glob("*/train_*.yaml"))
+
+
+def test_every_tuned_machine_has_three_stages() -> None:
+    folders = {path.parent.name for path in TUNING}
+    assert {"large-v3_1x80", "large-v3_4x24", "turbo_1x80", "small_1x16"} < folders
+    assert len(TUNING) == 3 * len(folders)
+
+
+@pytest.mark.parametrize("path", TUNING, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_tuned_batches_fit_by_the_plan(path: Path) -> None:
+    import yaml
+
+    text = path.read_text(encoding="utf-8")
+    assert "Not run on such a machine" in text
+    conf = yaml.safe_load(text)
+    model, gpus = path.parent.name.rsplit("_", 1)
+    shape, machine = read_shape(model), parse_machine(gpus)
+    stage = STAGES["adapt_" + path.stem.removeprefix("train_")]
+    joins = conf["scheduler_conf"].get("joins", [{"groups": stage.trains}])
+    moving = frozenset(select([g for join in joins for g in join["groups"]], parameters(shape)))
+    setup = Setup(accumulate=conf["accum_grad"] > 1)
+    unit, bins = "positions", conf["batch_bins"]
+    if stage.data == "paired":
+        unit, bins = "samples", bins // machine.world + 30 * 16000
+    planned = worst(shape, moving, machine, setup, unit, bins)
+    assert planned.peak <= machine.usable
+    assert f"{planned.peak / 1e9:.1f} of {machine.usable / 1e9:.1f}" in text
