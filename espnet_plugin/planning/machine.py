@@ -18,7 +18,8 @@ NCCL = 0.6e9
 # Python, torch and ESPnet, imported: 0.88 GB of resident memory measured.
 CPU_PROCESS = 0.9e9
 # The share that allocators lose between blocks: batches differ in shape from step to step.
-# On a CPU 10 to 21 % above the tensors' peak measured for Whisper base (tests/bench/memory.py).
+# On a CPU 128 to 272 MB above the tensors' peak of 0.4 to 1.6 GB were measured (Whisper base,
+# tests/bench/memory.py): 9 to 21 % where they held more than a gigabyte.
 FRAGMENTS = {"cuda": 0.08, "cpu": 0.2}
 
 
