@@ -8,7 +8,7 @@
 # what is unfinished, and says which stage makes what it misses. Paths are relative to this folder.
 #
 #    1 data        corpora -> data/<set>/ and data/text/
-#    2 synthetic   speed perturbation; text lines mixed from phrases
+#    2 synthetic   text lines mixed from phrases, code-switched text and speech, speed perturbation
 #    3 format      data/<set>/ -> dump/raw/<set>/: checked, 16 kHz, one channel
 #    4 filter      drop training utterances that are too short, too long or empty
 #    5 import      the base model -> exp/init/ (the demo adapts it acoustically first)
@@ -49,6 +49,8 @@ text_corpus_config=conf/text_corpus.yaml # how unpaired text is cleaned and filt
 mix_input=                    # text to widen by phrase mixing into text_train; empty: text_train is there already
 mix_phrases=                  # bilingual phrase lists for it, separated by spaces
 mix_lines=20000               # how many lines to make
+switch_text=                  # options of synth_data switch that makes text_train, e.g. "--parallel a.ms.txt a.en.txt"; empty: not at all
+switch_speech=                # synth_data splice or speak with options: TRAIN_SET_cs, trained on with TRAIN_SET; empty: not at all
 speed_perturb_factors=        # e.g. "0.9 1.0 1.1": train on TRAIN_SET_sp; empty: not at all
 lang_tokens="cs:ms ms:ms en:en" # language of an utterance or line -> Whisper's language token
 text_style=as_is              # casing and punctuation of the training text: as_is, or spoken (normalised)
@@ -193,6 +195,8 @@ if [ -n "$acoustic_train_set" ] && [ -z "$acoustic_valid_set" ]; then fail "--ac
 text_train=${text_train:-$datadir/text/train.jsonl}
 text_valid=${text_valid:-$datadir/text/valid.jsonl}
 prepared_train=$train_set  # what stage 1 makes; what training uses may be its perturbed copies
+if [ -n "$switch_speech" ]; then train_set=${train_set}_synth; fi
+spoken_train=$train_set
 if [ -n "$speed_perturb_factors" ]; then train_set=${train_set}_sp; fi
 acoustic_sets=$(words "$acoustic_train_set" "$acoustic_valid_set")
 prepared_sets=$(words "$prepared_train" "$valid_set" "$acoustic_sets" "$test_sets")
@@ -225,12 +229,29 @@ if begin 2 "synthetic data"; then
         for set in $valid_set $test_sets; do need 1 "$datadir/$set/text"; mix+=("$datadir/$set/text"); done
         plugin synth_data mix "${mix[@]}"
     fi
+    if [ -n "$switch_text$switch_speech" ]; then
+        [ -z "$switch_text" ] || [ -z "$mix_input" ] || fail "--mix_input and --switch_text both make $text_train; give one"
+        made=(--seed "$seed" --nj "$nj" --exclude)
+        if [ "$text_valid" != held_out ]; then need 1 "$text_valid"; made+=("$text_valid"); fi
+        for set in $valid_set $test_sets; do need 1 "$datadir/$set/text"; made+=("$datadir/$set/text"); done
+    fi
+    if [ -n "$switch_text" ]; then
+        read -ra options <<<"$switch_text"
+        plugin synth_data switch "${options[@]}" --output "$text_train" "${made[@]}"
+    fi
+    if [ -n "$switch_speech" ]; then
+        need_sets 1 "$datadir" "$prepared_train"
+        read -ra options <<<"$switch_speech"
+        plugin synth_data "${options[@]}" --output "$datadir/${prepared_train}_cs" "${made[@]}"
+        plugin prepare_corpus combine --input "$datadir/$prepared_train,$datadir/${prepared_train}_cs" --output "$datadir/$spoken_train"
+    fi
     if [ -n "$speed_perturb_factors" ]; then
         need_sets 1 "$datadir" "$prepared_train"
-        plugin synth_data speed --input "$datadir/$prepared_train" --output "$datadir/$train_set" \
+        plugin synth_data speed --input "$datadir/$spoken_train" --output "$datadir/$train_set" \
             --factors "$speed_perturb_factors"
     fi
-    [ -n "$mix_input$speed_perturb_factors" ] || echo "nothing to make: neither --mix_input nor --speed_perturb_factors"
+    [ -n "$mix_input$switch_text$switch_speech$speed_perturb_factors" ] ||
+        echo "nothing to make: no --mix_input, --switch_text, --switch_speech or --speed_perturb_factors"
 fi
 
 if begin 3 "format: $datadir -> $dumpdir/raw"; then
