@@ -72,6 +72,7 @@ def compare(directory: Path, stage: str) -> None:
             assert (others[name] - grad).abs().max() < 1e-5, name
 
 
+@pytest.mark.slow
 def test_shapes_share_few_compilations(
     tiny_whisper: Path, monkeypatch: pytest.MonkeyPatch, fresh: None
 ) -> None:

@@ -53,6 +53,7 @@ touch exp/.demo  # make clean may remove what a demo made
     --train_full_config conf/demo/train_full.yaml \
     --ablations "direct_full text_full align_full" \
     --merge_ratios "0.2 0.4 0.6 0.8" \
+    --hub_card conf/demo/card.yaml \
     --require true \
     --stage_seconds "40 2 4 1 140 10 2 150 55 290 18 480 20" \
     "$@"

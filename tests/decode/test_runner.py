@@ -176,6 +176,7 @@ def test_result_does_not_depend_on_chunks_and_batches(expdir, dump, monkeypatch)
             assert texts(expdir, system, name, "one") == texts(expdir, system, name, "two")
 
 
+@pytest.mark.slow
 def test_processes_decode_what_one_process_does(expdir, dump, capsys):
     options = {
         "init": OPTIONS,
