@@ -10,6 +10,9 @@ At each joint
 - **energy**: over the last and first 60 ms both are led to the same energy, by 6 dB at most, so
   that the background does not jump;
 - **cross-fade**: they overlap by 10 ms, with constant power.
+
+The backgrounds of different recordings stay what they are, so a phrase of a noisier one can be told
+by ear; where that matters, ask for the same speaker, who mostly is in the same room.
 """
 
 from collections.abc import Sequence

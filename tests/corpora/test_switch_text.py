@@ -313,3 +313,30 @@ def test_mistakes_are_named(
 def test_switched_text_joins() -> None:
     made = Switched((("Saya ", 0), ("go home", 1), (".", 0)), 0)
     assert (made.text, made.markup) == ("Saya go home.", "Saya [go home].")
+
+
+@pytest.mark.slow
+def test_another_pair_by_configuration(tmp_path: Path) -> None:
+    real = ["Mañana vamos a shopping con mi tía.", "I love the comida de mi abuela, really."]
+    (tmp_path / "real.txt").write_text("\n".join(real) + "\n")
+    (tmp_path / "rules.yaml").write_text(
+        "es: {determiners: [el la los las un una mi], openers: [de a con por en que y]}\n"
+        "en: {determiners: [the a my], openers: [of to with for in that and is]}\n"
+    )
+    (tmp_path / "lexicon.tsv").write_text("la comida\tthe food\nmañana\ttomorrow\n")
+    (tmp_path / "mono.txt").write_text("Mañana compramos la comida para la fiesta.\n")
+    pair = ["--pair", "es-en", "--output"]
+    patterns = str(tmp_path / "patterns.json")
+    synth_data.main(["patterns", "--input", str(tmp_path / "real.txt"), *pair, patterns])
+    command = ["switch", "--monolingual", str(tmp_path / "mono.txt"), *pair]
+    command += [str(tmp_path / "o.jsonl"), "--lexicon", str(tmp_path / "lexicon.tsv")]
+    with pytest.raises(FileNotFoundError, match="no rules of switching ship for es-en"):
+        synth_data.main([*command, "--patterns", patterns])
+    rules = str(tmp_path / "rules.yaml")
+    synth_data.main([*command, "--patterns", patterns, "--rules", rules, "--turn_away", "0"])
+    (line,) = records(tmp_path / "o.jsonl")
+    assert line["matrix"] == "es"
+    assert line["markup"] in (
+        "[Tomorrow] compramos la comida para la fiesta.",
+        "Mañana compramos [the food] para la fiesta.",
+    )
