@@ -34,10 +34,12 @@ def test_stage_6_prepares_two_texts_or_holds_lines_out(recipe: Recipe) -> None:
     assert "--exclude" not in valid
     (recipe.asr1 / "data/text/valid.jsonl").unlink()
     options = [*OPTIONS, "--test_sets", "te1 te2"]
+    options += ["--text_options", "--executor dask --scheduler tcp://h:8786"]
     result = recipe.run("asyncswitch.sh", *options, "--text_valid", "held_out")
     assert result.returncode == 0, result.stderr
     call = recipe.calls()[-1]
     assert call[call.index("--valid_output") + 1] == "dump/text/valid"
+    assert call[2:6] == ["--executor", "dask", "--scheduler", "tcp://h:8786"]
     held_out = [f"dump/raw/{name}/text" for name in ("va", "te1", "te2")]
     assert call[call.index("--exclude") + 1 :] == held_out
     assert len(recipe.calls()) == 3

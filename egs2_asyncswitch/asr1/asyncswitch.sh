@@ -46,6 +46,7 @@ acoustic_valid_set=           # validation of the same
 text_train=                   # unpaired text, a file, folder or glob in any format of text_corpus; empty: DATADIR/text/train.jsonl
 text_valid=                   # validation of the same, or held_out: a share of it; empty: DATADIR/text/valid.jsonl
 text_corpus_config=conf/text_corpus.yaml # how unpaired text is cleaned and filtered
+text_options=                 # more of text_corpus prepare, e.g. "--executor dask --scheduler tcp://host:8786"
 mix_input=                    # text to widen by phrase mixing into text_train; empty: text_train is there already
 mix_phrases=                  # bilingual phrase lists for it, separated by spaces
 mix_lines=20000               # how many lines to make
@@ -279,7 +280,8 @@ if begin 6 "text store: $text_train -> $dumpdir/text"; then
     compgen -G "$text_train" >/dev/null || fail "$text_train is missing; stage 2 makes it (--stage 2)"
     # prepare INPUT STORE [option...]: a store made from the same text in the same way is kept
     prepare() {
-        plugin text_corpus prepare --input "$1" --output "$dumpdir/text/$2" --model "$expdir/init" \
+        # shellcheck disable=SC2086  # a list of options
+        plugin text_corpus prepare $text_options --input "$1" --output "$dumpdir/text/$2" --model "$expdir/init" \
             --config "$text_corpus_config" --lang_tokens "$lang_tokens" --text_style "$text_style" --nj "$nj" "${@:3}"
     }
     exclude=()  # nothing that is validated or tested on may be trained on
