@@ -33,7 +33,7 @@ BASE = [
 EXTRAS = {
     # Curves and images: ESPnet's trainer fails after its first epoch when matplotlib is absent.
     "train": ["matplotlib>=3.9", "tensorboard>=2.17"],
-    # Preparing text: columns of files, hashes, near-duplicates, languages of words; Dask for clusters.
+    # Preparing text: columns, hashes, near-duplicates, languages of words; Dask for clusters.
     "text": [
         "dask-jobqueue>=0.9",
         "distributed>=2025.1",

@@ -373,36 +373,6 @@ def test_stage_alone_passes_options_through(recipe: Recipe) -> None:
     assert "exp/adapt_align/config.json is missing; recipe stage 9 makes it" in result.stderr
 
 
-def test_seeds_run_the_demo_and_make_one_table(recipe: Recipe) -> None:
-    recipe.program(
-        recipe.asr1 / "run_demo.sh",
-        """#!/usr/bin/env bash
-(IFS="|"; echo "demo|$*") >>"$CALLS"
-""",
-    )
-    result = recipe.run("local/run_experiment.sh", "seeds", "2", "--stop_stage", "12")
-    assert result.returncode == 0, result.stderr
-    first, second, report = recipe.calls()
-    assert first[3:] == ["--stop_stage", "12", "--expdir", "exp/seed_1", "--seed", "1"]
-    assert second[-1] == "2"
-    assert report[:4] == ["report", "--seeds", "exp/seed_1/results.json", "exp/seed_2/results.json"]
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ([], "which experiment? there is: seeds NUMBER"),
-        (["sedes", "3"], "no experiment is called 'sedes'"),
-        (["seeds"], "seeds wants a number of runs, two or more; got ''"),
-        (["seeds", "1"], "got '1'"),
-    ],
-)
-def test_wrong_experiments(recipe: Recipe, options: list[str], message: str) -> None:
-    result = recipe.run("local/run_experiment.sh", *options)
-    assert result.returncode == 2
-    assert message in result.stderr
-
-
 def test_slurm_gets_the_job(recipe: Recipe) -> None:
     recipe.program("srun", '#!/usr/bin/env bash\n(IFS="|"; echo "srun|$*") >>"$CALLS"\nexit 5\n')
     recipe.data("tr", "va", "te1", "te2")

@@ -11,7 +11,7 @@ from espnet_plugin.bin import decode as command
 from espnet_plugin.checkpoint import load_state, read_json, save_model_dir
 from espnet_plugin.decode import runner
 from espnet_plugin.decode.audio import batches, load_set
-from espnet_plugin.decode.options import Options, merges_of, options_of
+from espnet_plugin.decode.options import Options
 from espnet_plugin.decode.plan import PARTIAL, System, jobs_of
 from espnet_plugin.decode.recognizer import Recognizer
 from espnet_plugin.decode.runner import decode_sets
@@ -221,12 +221,6 @@ def test_a_merge_in_memory_is_the_merge_on_disk(expdir, dump, capsys):
         System.of(expdir.parent, "merge_0.4", {"merge_": ("adapt_full", "init")})
 
 
-@pytest.mark.parametrize("text", ["merge_", "merge_=init", "a/=b:c", "=b:c"])
-def test_bad_merges(text):
-    with pytest.raises(ValueError, match="PREFIX=BASE:TUNED"):
-        merges_of([text])
-
-
 @pytest.mark.slow
 def test_an_error_in_a_process_ends_the_run(expdir, dump, tmp_path):
     raw = shutil.copytree(dump, tmp_path / "raw")
@@ -395,30 +389,3 @@ def test_tail_is_silence_that_is_heard(lively, waves):
     assert torch.equal(frames, found_frames) and torch.equal(expected, found)
     long = [torch.zeros(479000), torch.zeros(480000)]
     assert tail.features(long)[1].tolist() == [3000, 3000]
-
-
-def test_overrides():
-    plain = Options()
-    overrides = ["base:pad=30s", "base:suppress=whisper", "full:tail=4"]
-    assert options_of(["base", "init", "full"], plain, overrides) == {
-        "base": Options(pad="30s", suppress="whisper"),
-        "init": plain,
-        "full": Options(tail=4.0),
-    }
-    assert options_of(["a"], plain, ["a:timestamps=true"]) == {"a": Options(timestamps=True)}
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("base", "not SYSTEM:OPTION=VALUE"),
-        ("bse:pad=30s", r"no system 'bse' \(did you mean base\?\)"),
-        ("base:pda=30s", r"no option 'pda' \(did you mean pad\?\)"),
-        ("base:pad=30", r"pad is one of batch, 30s, got '30' \(did you mean 30s\?\)"),
-        ("base:beam_size=two", "override 'base:beam_size=two'"),
-        ("base:timestamps=yes", "neither true nor false"),
-    ],
-)
-def test_bad_overrides(override, message):
-    with pytest.raises(ValueError, match=message):
-        options_of(["base", "init"], Options(), [override])

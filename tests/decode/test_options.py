@@ -1,0 +1,38 @@
+"""Options of decoding that name systems."""
+
+import pytest
+
+from espnet_plugin.decode.options import Options, merges_of, options_of
+
+
+def test_overrides():
+    plain = Options()
+    overrides = ["base:pad=30s", "base:suppress=whisper", "full:tail=4"]
+    assert options_of(["base", "init", "full"], plain, overrides) == {
+        "base": Options(pad="30s", suppress="whisper"),
+        "init": plain,
+        "full": Options(tail=4.0),
+    }
+    assert options_of(["a"], plain, ["a:timestamps=true"]) == {"a": Options(timestamps=True)}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("base", "not SYSTEM:OPTION=VALUE"),
+        ("bse:pad=30s", r"no system 'bse' \(did you mean base\?\)"),
+        ("base:pda=30s", r"no option 'pda' \(did you mean pad\?\)"),
+        ("base:pad=30", r"pad is one of batch, 30s, got '30' \(did you mean 30s\?\)"),
+        ("base:beam_size=two", "override 'base:beam_size=two'"),
+        ("base:timestamps=yes", "neither true nor false"),
+    ],
+)
+def test_bad_overrides(override, message):
+    with pytest.raises(ValueError, match=message):
+        options_of(["base", "init"], Options(), [override])
+
+
+@pytest.mark.parametrize("text", ["merge_", "merge_=init", "a/=b:c", "=b:c"])
+def test_bad_merges(text):
+    with pytest.raises(ValueError, match="PREFIX=BASE:TUNED"):
+        merges_of([text])
