@@ -55,5 +55,5 @@ touch exp/.demo  # make clean may remove what a demo made
     --merge_ratios "0.2 0.4 0.6 0.8" \
     --hub_card conf/demo/card.yaml \
     --require true \
-    --stage_seconds "40 2 4 1 140 10 2 150 55 290 18 480 20" \
+    --stage_seconds "20 2 4 1 146 7 2 117 47 260 5 410 14" \
     "$@"
