@@ -139,6 +139,7 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
         assert rows[0] == rows[1], column
 
 
+@pytest.mark.slow
 def test_gradual_schedule_averaging_and_no_checkpoints(
     command: Callable[..., list[str]], tiny_whisper: Path, tmp_path: Path
 ) -> None:
@@ -193,6 +194,7 @@ def test_an_interrupted_save_leaves_the_old_checkpoint(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pth"]
 
 
+@pytest.mark.slow
 def test_systems_are_trained_once_and_refuse_other_settings(
     data: Path, make_whisper: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -277,7 +279,7 @@ def test_unformatted_data_says_which_stage_makes_it(
 
 @pytest.mark.parametrize(
     "kind",
-    ["missing", "text", *(pytest.param(k, marks=pytest.mark.slow) for k in ("corrupt", "long"))],
+    ["missing", *(pytest.param(k, marks=pytest.mark.slow) for k in ("text", "corrupt", "long"))],
 )
 def test_a_bad_utterance_is_named(
     command: Callable[..., list[str]], tmp_path: Path, kind: str

@@ -218,7 +218,7 @@ def write_scp(path, waves):
     return f"{path}/wav.scp,speech,sound"
 
 
-@pytest.mark.parametrize("batch_size", ["1", "2"])
+@pytest.mark.parametrize("batch_size", [pytest.param("1", marks=pytest.mark.slow), "2"])
 def test_command_line(lively, tmp_path, waves, batch_size):
     data = write_scp(tmp_path, waves[:3])
     command.main(

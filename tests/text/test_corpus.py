@@ -85,6 +85,7 @@ def test_stores_hold_the_lines_and_the_report_accounts_for_each(
     assert not [p for p in whole.iterdir() if p.name.startswith(".")]
 
 
+@pytest.mark.slow
 def test_three_workers_give_the_same_bytes(
     whole: Path, tmp_path: Path, text: Path, tiny_whisper: Path
 ) -> None:
