@@ -99,7 +99,7 @@ def _languages(
         ValueError: If the input names one that is not in `lang_tokens`, or nothing says one.
     """
     by_tags, tagger = plan.config.line_language == "tags", plan.tools.tagger
-    given = [None] * len(records.langs) if by_tags else [g or plan.lang for g in records.langs]
+    given: list[str | None] = [None if by_tags else g or plan.lang for g in records.langs]
     known = {None, *plan.langs}
     for place, lang in enumerate(given):
         if lang not in known:
