@@ -122,14 +122,6 @@ need_models() {
     done
 }
 
-# stored SYSTEMS: those among them that are no merges.
-stored() {
-    local system
-    for system in $1; do
-        case $system in merge_* | direct_merge_*) ;; *) printf '%s ' "$system" ;; esac
-    done
-}
-
 has_word() { case " $1 " in *" $2 "*) return 0 ;; *) return 1 ;; esac; }
 
 # words LIST...: all words, one space between.
@@ -344,12 +336,10 @@ fi
 
 if begin 12 "decode $decoded_sets"; then
     merges=
-    if $merge_in_memory; then
-        merges="merge_=init:adapt_full direct_merge_=init:direct_full"
-        need_models "$(stored "$systems")"
-    else
-        need_models "$systems"
-    fi
+    if $merge_in_memory; then merges="merge_=init:adapt_full direct_merge_=init:direct_full"; fi
+    for system in $systems; do
+        case $merge_in_memory:$system in true:merge_* | true:direct_merge_*) ;; *) need_models "$system" ;; esac
+    done
     need_sets 3 "$dumpdir/raw" "$decoded_sets"
     job decode decode --expdir "$expdir" --systems "$systems" --sets "$decoded_sets" --dumpdir "$dumpdir/raw" \
         --tag "$decode_tag" --batch_size "$decode_batch" --pad "$pad_decode" --lang_tokens "$lang_tokens" \
