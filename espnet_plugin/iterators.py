@@ -39,11 +39,12 @@ class BatchLines(Sequence[str]):
 class TextIterFactory(AbsIterFactory):
     """Builds each epoch's batches from a token store.
 
-    What an epoch holds is a function of (seed, epoch, rank) alone and is found by arithmetic, so
-    that a run resumed at an epoch sees what the uninterrupted run saw, and pays nothing for the
-    epochs before. Every rank gets the same number of batches. In training, passes over the corpus
-    lie end to end and ranks take batches in turns: each line comes once a pass. In validation
-    each line comes once an epoch, in batches of one language (`BatchLines.lang` names it).
+    What an epoch holds is a function of (seed, epoch) alone and is found by arithmetic, so that a
+    run resumed at an epoch sees what the uninterrupted run saw, and pays nothing for the epochs
+    before. In training, passes over the corpus lie end to end, each line comes once a pass, and
+    ranks share the lines of every batch, as ESPnet does with pairs: a step sees the same lines on
+    any number of ranks. In validation each line comes once an epoch, in batches of one language
+    (`BatchLines.lang` names it) that ranks take in turns. Every rank gets equally many batches.
     """
 
     def __init__(
@@ -71,8 +72,8 @@ class TextIterFactory(AbsIterFactory):
             world_size: Number of processes.
 
         Raises:
-            ValueError: If store and builder do not fit, a line is longer than a batch, there are
-                fewer batches than ranks, or too few lines to validate on each rank.
+            ValueError: If store and builder do not fit, a batch does not hold a line for each
+                rank, or there are too few lines to validate on each rank.
         """
         store.check(builder)
         self.store, self.shuffle, self.batch_bins = store, shuffle, batch_bins
@@ -96,28 +97,27 @@ class TextIterFactory(AbsIterFactory):
             shuffle=shuffle,
             by_lang=not shuffle,
             multiple=1 if shuffle else world_size,
+            least=world_size if shuffle else 1,
         )
-        if self.batches.per_pass < world_size:
-            raise ValueError(
-                f"{store.path}: {self.batches.per_pass} batches of {batch_bins} positions for "
-                f"{world_size} processes: lower --batch_bins"
-            )
 
     def steps(self, epoch: int) -> range:
-        """Return the numbers of an epoch's steps (epochs from 1); each is a batch on each rank."""
+        """Return the numbers of an epoch's steps (epochs from 1)."""
         each = self.num_iters_per_epoch
-        if each is not None:
-            return range((epoch - 1) * each, epoch * each)
-        per_pass, world = self.batches.per_pass, self.world_size
-        return range((epoch - 1) * per_pass // world, epoch * per_pass // world)
+        if each is None:
+            each = self.batches.per_pass // (1 if self.shuffle else self.world_size)
+        return range((epoch - 1) * each, epoch * each)
 
     def windows_of_epoch(self, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield this rank's batches, some at a time, as `TextBatches.lines` gives them."""
         steps = self.steps(epoch)
-        together = max(1, min(WINDOW // self.batch_bins, self.batches.per_pass))
+        world, rank = self.world_size, self.rank
+        together = max(1, min(WINDOW * world // self.batch_bins, self.batches.per_pass))
         for low in range(steps.start, steps.stop, together):
             window = np.arange(low, min(low + together, steps.stop))
-            yield self.batches.lines(window * self.world_size + self.rank)
+            if self.shuffle:
+                yield self.batches.lines(window, rank, world)
+            else:
+                yield self.batches.lines(window * world + rank)
 
     def lines_of_epoch(self, epoch: int) -> Iterator[np.ndarray]:
         """Yield the line numbers `(batch,)` of each batch of an epoch (from 1)."""

@@ -79,31 +79,31 @@ def test_ids_are_made_when_asked_for() -> None:
 def test_a_run_resumed_at_an_epoch_sees_what_the_whole_run_saw(
     store: TextStore, builder: PromptBuilder, seed: int, world: int, each: int | None, first: int
 ) -> None:
-    def make(rank: int) -> TextIterFactory:
+    def make(rank: int, world: int) -> TextIterFactory:
         return TextIterFactory(store, builder, 500, seed, each, True, rank, world)
 
-    def steps(ranks: list[TextIterFactory], epochs: range) -> list[list[int]]:
-        """Return all ranks' batches in the order of the steps."""
-        found = []
+    def steps(world: int, epochs: range) -> list[list[int]]:
+        """Return what all ranks together see in each step."""
+        ranks, found = [make(rank, world) for rank in range(world)], []
         for epoch in epochs:
             parts = [[b.tolist() for b in rank.lines_of_epoch(epoch)] for rank in ranks]
             assert {len(part) for part in parts} == {len(ranks[0].build_iter(epoch))}
-            found += [batch for step in zip(*parts, strict=True) for batch in step]
+            found += [sorted(sum(step, [])) for step in zip(*parts, strict=True)]
         return found
 
-    ranks = [make(rank) for rank in range(world)]
-    whole = steps(ranks, range(1, first + 2))
-    resumed = steps([make(rank) for rank in range(world)], range(first, first + 2))
+    whole = steps(world, range(1, first + 2))
+    resumed = steps(world, range(first, first + 2))
     assert whole[len(whole) - len(resumed) :] == resumed
-    per_pass = ranks[0].batches.per_pass
+    assert whole == steps(1, range(1, first + 2)), "on any number of ranks"
+    per_pass = make(0, world).batches.per_pass
     for low in range(0, len(whole), per_pass):
         lines = sorted(sum(whole[low : low + per_pass], []))
         if len(whole) - low >= per_pass:
             assert lines == list(range(403)), "each line once a pass, on one rank"
         else:
             assert len(lines) == len(set(lines)), "the pass goes on in the next epoch"
-    if each is None:  # an epoch is a pass, to less than a step
-        assert abs(len(whole) - (first + 1) * per_pass) < world
+    if each is None:
+        assert len(whole) == (first + 1) * per_pass
 
 
 def test_seeds_and_epochs_differ(store: TextStore, builder: PromptBuilder) -> None:
@@ -119,7 +119,8 @@ def test_seeds_and_epochs_differ(store: TextStore, builder: PromptBuilder) -> No
 def test_validation_is_every_line_once_in_batches_of_one_language(
     store: TextStore, builder: PromptBuilder, world: int
 ) -> None:
-    ranks = [TextIterFactory(store, builder, 900, 0, None, False, r, world) for r in range(world)]
+    bins = 900 * world
+    ranks = [TextIterFactory(store, builder, bins, 0, None, False, r, world) for r in range(world)]
     lines: list[int] = []
     for rank in ranks:
         batches = list(rank.build_iter(4))
@@ -132,13 +133,16 @@ def test_validation_is_every_line_once_in_batches_of_one_language(
     assert train.lang is None, "training batches may mix languages"
 
 
-def test_more_processes_than_batches(
+def test_more_processes_than_lines(
     store: TextStore, builder: PromptBuilder, tmp_path: Path, tiny_whisper: Path
 ) -> None:
-    with pytest.raises(ValueError, match=r"s: \d batches of 5000 .* 9 processes: lower --batch_b"):
-        TextIterFactory(store, builder, 5000, world_size=9)
+    with pytest.raises(ValueError, match=r"s: batch_bins 500 is less .* each of the 9 processes"):
+        TextIterFactory(store, builder, 500, world_size=9)
     few = TextStore(write(tmp_path / "few", tiny_whisper, 4))
-    with pytest.raises(ValueError, match="few: too few lines to give each of 5 processes"):
+    with pytest.raises(ValueError, match="few: too few lines to give each of 5 processes one of"):
+        TextIterFactory(few, builder, 5000, world_size=5)
+    TextIterFactory(few, builder, 5000, world_size=4)
+    with pytest.raises(ValueError, match="few: too few lines to give each of 5 processes as many"):
         TextIterFactory(few, builder, 5000, shuffle=False, world_size=5)
     TextIterFactory(few, builder, 5000, shuffle=False, world_size=4)
 

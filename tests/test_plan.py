@@ -203,7 +203,7 @@ def test_numel_batches_may_hold_one_utterance_more() -> None:
     spread = options(fit, world=8, target=80 * 16000)
     assert spread is not None and spread.lines["batch_bins"] == 80 * 16000  # of all eight
     text = options(Fit("positions", 9000, None), 8, 64_000)  # type: ignore[arg-type]
-    assert text is not None and text.lines == {"batch_bins": 8000, "accum_grad": 1}  # of each
+    assert text is not None and text.lines == {"batch_bins": 64_000, "accum_grad": 1}  # of all
     assert options(Fit("samples", 0, None), 1) is None  # type: ignore[arg-type]
 
 
@@ -300,7 +300,7 @@ def test_tuned_batches_fit_by_the_plan(path: Path) -> None:
     joins = conf["scheduler_conf"].get("joins", [{"groups": stage.trains}])
     moving = frozenset(select([g for join in joins for g in join["groups"]], parameters(shape)))
     setup = Setup(accumulate=conf["accum_grad"] > 1)
-    unit, bins = "positions", conf["batch_bins"]
+    unit, bins = "positions", conf["batch_bins"] // machine.world
     if stage.data == "paired":
         unit, bins = "samples", bins // machine.world + 30 * 16000
     planned = worst(shape, moving, machine, setup, unit, bins)

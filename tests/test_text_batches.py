@@ -39,24 +39,33 @@ def test_a_shuffle_is_even_and_keys_do_not_correlate() -> None:
     data=st.data(),
     groups=st.integers(1, 3),
     budget=st.integers(45, 400),
-    multiple=st.integers(1, 5),
+    processes=st.integers(1, 5),
+    share=st.booleans(),
 )
 def test_a_plan_covers_its_lines_within_the_budget(
-    data: st.DataObject, groups: int, budget: int, multiple: int
+    data: st.DataObject, groups: int, budget: int, processes: int, share: bool
 ) -> None:
+    multiple, least = (1, processes) if share else (processes, 1)
     lists = st.lists(st.integers(1, 40), min_size=5, max_size=120)
     lengths = [sorted(data.draw(lists), reverse=True) for _ in range(groups)]
     counts = np.stack([np.bincount(group, minlength=41) for group in lengths])
     try:
-        plan = BatchPlan(counts, 5, budget, multiple)
+        plan = BatchPlan(counts, 5, budget, multiple, least=least)
     except ValueError as error:
-        assert budget < 90 and "use fewer processes" in str(error), "only if all stand alone"
+        longest = max(group[0] for group in lengths) + 5
+        small = f"batch_bins {budget} is less than the longest line, {longest} positions"
+        if processes * longest > budget:
+            assert small in str(error)
+        else:
+            assert "use fewer processes" in str(error), "too few lines of a language"
         return
     starts, sizes = plan.spans(np.arange(plan.count))
     assert plan.count % multiple == 0
     assert starts.tolist() == [0, *np.cumsum(sizes)[:-1]] and sizes.sum() == plan.lines
     flat = np.concatenate(lengths) + 5
-    assert all(size * flat[start] <= budget for start, size in zip(starts, sizes, strict=True))
+    part = budget // multiple
+    assert all(size * flat[start] <= part for start, size in zip(starts, sizes, strict=True))
+    assert sizes.min() >= least
     ends = np.cumsum([len(group) for group in lengths])
     first, last = (np.searchsorted(ends, x, side="right") for x in (starts, starts + sizes - 1))
     assert np.array_equal(first, last), "a batch holds lines of one group"
@@ -65,6 +74,9 @@ def test_a_plan_covers_its_lines_within_the_budget(
 def test_a_line_over_the_budget_is_an_error() -> None:
     with pytest.raises(ValueError, match="batch_bins 10 is less than the longest line, 12 pos"):
         BatchPlan(np.bincount([7])[None], 5, 10)
+    with pytest.raises(ValueError, match="less than .* 12 positions .* each of the 3 processes"):
+        BatchPlan(np.bincount([7] * 3)[None], 5, 35, least=3)
+    assert BatchPlan(np.bincount([7] * 3)[None], 5, 36, least=3).count == 1
 
 
 @pytest.fixture(scope="module")
@@ -84,20 +96,33 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[TextStore, Co
     seed=st.integers(0, 1000),
     world=st.integers(1, 5),
 )
-def test_ranks_share_each_pass_without_overlap_or_loss(
+def test_ranks_share_each_batch_without_overlap_or_loss(
     stores: list[tuple[TextStore, Corpus]], which: int, budget: int, seed: int, world: int
 ) -> None:
     store, (tokens, _) = stores[which]
-    batches = TextBatches(store, 5, budget, seed)
-    steps = -(-3 * batches.per_pass // world)
-    turns = [batches.lines(np.arange(steps) * world + rank) for rank in range(world)]
-    split = [np.split(lines, np.cumsum(sizes)[:-1]) for lines, sizes in turns]
-    laid_out = [split[n % world][n // world] for n in range(3 * batches.per_pass)]
-    for number in range(3):  # whatever ranks hold them, a pass is a pass
-        part = laid_out[number * batches.per_pass : (number + 1) * batches.per_pass]
+    try:
+        batches = TextBatches(store, 5, budget * world, seed, least=world)
+    except ValueError as error:
+        assert len(store) < 3 * world and "use fewer processes" in str(error)
+        return
+    numbers = np.arange(3 * batches.per_pass)
+
+    def split(found: tuple[np.ndarray, np.ndarray]) -> list[np.ndarray]:
+        return np.split(found[0], np.cumsum(found[1])[:-1])
+
+    ranks = [split(batches.lines(numbers, rank, world)) for rank in range(world)]
+    whole = split(batches.lines(numbers))
+    for batch, *parts in zip(whole, *ranks, strict=True):
+        assert sorted(batch.tolist()) == sorted(np.concatenate(parts).tolist())
+        sizes = [len(part) for part in parts]
+        assert min(sizes) >= 1 and max(sizes) <= min(sizes) + 1
+        longest = max(len(tokens[i]) for i in batch) + 5
+        assert len(batch) * longest <= budget * world
+        for part in parts:
+            assert len(part) * (max(len(tokens[i]) for i in part) + 5) <= budget + longest
+    for number in range(3):
+        part = whole[number * batches.per_pass : (number + 1) * batches.per_pass]
         assert sorted(np.concatenate(part).tolist()) == list(range(len(store)))
-    for batch in laid_out:
-        assert len(batch) * (max(len(tokens[i]) for i in batch) + 5) <= budget
 
 
 @settings(deadline=None, max_examples=30)
@@ -113,7 +138,7 @@ def test_unshuffled_batches_by_language(
 ) -> None:
     store, (tokens, codes) = stores[which]
     world = data.draw(st.integers(1, min(4, len(store))))
-    batches = TextBatches(store, 5, budget, 0, False, by_lang, world)
+    batches = TextBatches(store, 5, budget * world, 0, False, by_lang, world)
     assert batches.per_pass % world == 0
     lines, sizes = batches.lines(np.arange(batches.per_pass))
     assert sorted(lines.tolist()) == list(range(len(store)))

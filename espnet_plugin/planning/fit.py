@@ -158,8 +158,9 @@ class Options:
 def options(fit: Fit, world: int, target: int | None = None) -> Options | None:
     """Choose batch and accumulation so that an update sees about `target` on all devices.
 
-    ESPnet's `numel` batches are closed after the utterance that exceeds `batch_bins`, and dealt out
-    to the devices: each gets up to one utterance more than its part, and 30 s are taken off here.
+    A batch is dealt out to the devices. ESPnet's `numel` batches are closed after the utterance
+    that exceeds `batch_bins`: each device gets up to one utterance more than its part, and 30 s
+    are taken off here.
     With `pad: 30s` an utterance costs 30 s however short it is: batches are counted in utterances.
 
     Args:
@@ -184,8 +185,6 @@ def options(fit: Fit, world: int, target: int | None = None) -> Options | None:
     lines: dict[str, int | str] = {}
     if fit.unit != "positions":
         lines["batch_type"] = "numel" if fit.unit == "samples" else "sorted"
-    # ESPnet deals each batch of pairs out to the devices; a batch of text is one device's.
-    whole = bins if fit.unit == "positions" else bins * world
-    lines["batch_size" if fit.unit == "utterances" else "batch_bins"] = whole
+    lines["batch_size" if fit.unit == "utterances" else "batch_bins"] = bins * world
     lines["accum_grad"] = accumulate
     return Options(lines, (usual if room == 1 else bins) * accumulate * world)

@@ -31,7 +31,13 @@ class BatchPlan:
     """
 
     def __init__(
-        self, by_length: np.ndarray, extra: int, budget: int, multiple: int = 1, name: str = "text"
+        self,
+        by_length: np.ndarray,
+        extra: int,
+        budget: int,
+        multiple: int = 1,
+        name: str = "text",
+        least: int = 1,
     ) -> None:
         """Lay out the batches.
 
@@ -39,32 +45,37 @@ class BatchPlan:
             by_length: `(groups, longest + 1)` how many lines of each length a group has. A batch
                 holds lines of one group.
             extra: Positions of a line besides its tokens: prompt and end.
-            budget: Largest number of positions of a batch, padding included.
-            multiple: The number of batches is made a multiple of this, by halving some.
+            budget: Largest number of positions of a step, of all processes and with padding.
+            multiple: So many processes take batches in turns: the number of batches is made a
+                multiple of this, by halving some, and each has this part of the budget.
             name: Of the corpus, for messages.
+            least: So many processes share the lines of each batch: it has at least one for each.
+                The last batches of a group are made even where the rest is too short.
 
         Raises:
             ValueError: If a line is longer than the budget, or there are too few lines to give
-                `multiple` batches.
+                `multiple` batches, or `least` lines in each batch.
         """
         longest = int(np.flatnonzero(by_length.any(axis=0)).max(initial=0))
-        if by_length.any() and longest + extra > budget:
-            raise ValueError(
-                f"{name}: batch_bins {budget} is less than the longest line, "
-                f"{longest + extra} positions with prompt and end"
-            )
+        shares = max(multiple, least)
+        if by_length.any() and shares * (longest + extra) > budget:
+            needed = f"the longest line, {longest + extra} positions with prompt and end"
+            if shares > 1:
+                needed += f", for each of the {shares} processes that share them"
+            raise ValueError(f"{name}: batch_bins {budget} is less than {needed}")
         rows: list[Row] = []
         place = 0
         for counts in by_length:
             reach, end = place, place + int(counts.sum())
             for length in np.flatnonzero(counts)[::-1]:
                 reach += int(counts[length])
-                size = budget // (int(length) + extra)
+                size = budget // multiple // (int(length) + extra)
                 if number := -(-max(0, reach - place) // size):
                     rows.append((place, number, size, end))
                     place += number * size
             place = end
-        table = np.asarray(_halved(rows, multiple, name), np.int64).reshape(-1, 4)
+        rows = _halved(_evened(rows, least, name), multiple, name)
+        table = np.asarray(rows, np.int64).reshape(-1, 4)
         self._places, numbers, self._sizes, self._ends = table.T
         self._first = np.cumsum(numbers) - numbers
         self.count, self.lines = int(numbers.sum()), place
@@ -74,6 +85,29 @@ class BatchPlan:
         row = np.searchsorted(self._first, batches, side="right") - 1
         places = self._places[row] + (batches - self._first[row]) * self._sizes[row]
         return places, np.minimum(self._sizes[row], self._ends[row] - places)
+
+
+def _evened(rows: list[Row], least: int, name: str) -> list[Row]:
+    """Spread a group's last lines evenly over its last batches where one has fewer than `least`."""
+    kept: list[Row] = []
+    for end, group in groupby(rows, key=lambda row: row[3]):
+        rest, start, taken = list(group), end, 0
+        # One batch more at a time: as long as the ones before were too few, no part of these can
+        # have more lines than the first of them, whose lines are the longest.
+        while end - start < taken * least or not taken:
+            if not rest:
+                raise ValueError(
+                    f"{name}: too few lines to give each of {least} processes one of every batch: "
+                    "use fewer processes, more text or more batch_bins"
+                )
+            place, number, size, _ = rest.pop()
+            if number > 1:
+                rest.append((place, number - 1, size, end))
+            start, taken = place + (number - 1) * size, taken + 1
+        edges = [start + (end - start) * part // taken for part in range(taken + 1)]
+        parts = zip(edges, edges[1:], strict=False)
+        kept += rest + [(low, 1, high - low, end) for low, high in parts]
+    return kept
 
 
 def _halved(rows: list[Row], multiple: int, name: str) -> list[Row]:
@@ -110,10 +144,9 @@ def _halved(rows: list[Row], multiple: int, name: str) -> list[Row]:
 class TextBatches:
     """The lines of every batch of a store, over passes that are laid end to end.
 
-    Batch `n` is batch `n % per_pass` of pass `n // per_pass`. Processes share the sequence in
-    turns: with 2 of them, one takes batches 0, 2, 4, ... and the other 1, 3, 5, ... Where a
-    pass has an odd number of batches the turn simply goes on into the next, so nothing is left
-    out, and no process waits for another.
+    Batch `n` is batch `n % per_pass` of pass `n // per_pass`. Processes share every batch: of 2 of
+    them, one takes its lines 0, 2, 4, ... and the other 1, 3, 5, ... So what a step sees does not
+    depend on their number, and they have equally many steps.
 
     Attributes:
         per_pass: Number of batches of a pass.
@@ -128,17 +161,19 @@ class TextBatches:
         shuffle: bool = True,
         by_lang: bool = False,
         multiple: int = 1,
+        least: int = 1,
     ) -> None:
         """Lay out the batches; reads the shards' length tables, not their lines.
 
         Args:
             store: The corpus.
             extra: Positions of a line besides its tokens: prompt and end.
-            budget: Largest number of positions of a batch, padding included.
+            budget: Largest number of positions of a step, of all processes and with padding.
             seed: With the number of the pass, decides the order; nothing else does.
             shuffle: False gives each pass the same batches, the longest lines first.
             by_lang: Each batch holds lines of one language, and languages come one by one.
-            multiple: The number of batches of a pass is a multiple of this; see `BatchPlan`.
+            multiple: So many processes take batches in turns; see `BatchPlan`.
+            least: So many processes share the lines of each batch.
 
         Raises:
             ValueError: As `BatchPlan`.
@@ -153,7 +188,7 @@ class TextBatches:
         # consists of pieces, one for each language and shard.
         groups = languages if by_lang else 1
         by_length = counts.sum(axis=0).reshape(groups, -1, width).sum(axis=1)
-        self.plan = BatchPlan(by_length, extra, budget, multiple, str(store.path))
+        self.plan = BatchPlan(by_length, extra, budget, multiple, str(store.path), least)
         self.per_pass = self.plan.count
         self._buckets = np.concatenate([[0], np.cumsum(by_length[:, ::-1])])
         axes = (1, 2, 0) if by_lang else (2, 1, 0)
@@ -165,11 +200,15 @@ class TextBatches:
         self._pieces = np.cumsum(pieces[held]) - pieces[held]
         self._shift = begins[held] - self._pieces
 
-    def lines(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return which lines stand in batches.
+    def lines(
+        self, numbers: np.ndarray, rank: int = 0, world: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return which lines stand in batches, or in one process's share of them.
 
         Args:
             numbers: `(batches,)` int64, from 0, over passes laid end to end.
+            rank: Which share.
+            world: Number of shares; at most `least`.
 
         Returns:
             Line numbers of all of them end to end `(lines,)` int64, and the number of lines of
@@ -180,7 +219,8 @@ class TextBatches:
             keys = mix(mix(self._seed, passes), ORDER)
             batches = shuffled(batches, np.full(len(batches), self.per_pass), keys)
         starts, sizes = self.plan.spans(batches)
-        places = ranges(starts, sizes)
+        sizes = (sizes - rank + world - 1) // world
+        places = np.repeat(starts, sizes) + ranges(0 * sizes, sizes) * world + rank
         if self._shuffle:
             bucket = np.searchsorted(self._buckets, places, side="right") - 1
             first = self._buckets[bucket]
