@@ -1,113 +1,24 @@
 """ESPnet's trainer, with the freeze schedule, atomic checkpoints, a curve and progress added."""
 
 import argparse
-import csv
 import logging
-import math
-import sys
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from espnet2.train.reporter import Reporter, SubReporter, aggregate
+from espnet2.train.reporter import Reporter, SubReporter
 from espnet2.train.trainer import Trainer, TrainerOptions
 from espnet2.utils.build_dataclass import build_dataclass
 
-from espnet_plugin.by_language import describe, summarise
-from espnet_plugin.checkpoint import atomic_write
 from espnet_plugin.cli import progress
 from espnet_plugin.freeze import FreezeSchedule
+from espnet_plugin.training.curve import CURVE, read_curve
+from espnet_plugin.training.progress import Batches, Run, mean
+from espnet_plugin.training.saving import CHECKPOINT, atomic_torch_save
 
-CURVE = "curve.csv"
-COLUMNS = ("epoch", "updates", "train_loss", "valid_loss", "valid_acc", "seconds")
-CHECKPOINT = "checkpoint.pth"
-
-
-@contextmanager
-def atomic_torch_save(seconds: float = 0.0) -> Iterator[None]:
-    """Let `torch.save` to a path write a temporary file first, then rename it.
-
-    ESPnet writes onto the live checkpoint: a kill during the write leaves a truncated file, and
-    the next resume fails.
-
-    Args:
-        seconds: Least time between two checkpoints for resuming (with the optimiser's state they
-            are four times the model); earlier ones are not written. 0 writes each.
-    """
-    plain, last = torch.save, time.monotonic()
-
-    def save(obj: Any, f: Any, *args: Any, **kwargs: Any) -> None:
-        nonlocal last
-        if isinstance(f, str | Path):
-            if Path(f).name == CHECKPOINT:
-                if time.monotonic() - last < seconds:
-                    return
-                last = time.monotonic()
-            with atomic_write(f) as file:
-                plain(obj, file, *args, **kwargs)
-        else:
-            plain(obj, f, *args, **kwargs)
-
-    torch.save = save  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        torch.save = plain  # type: ignore[assignment]
-
-
-def read_curve(path: Path) -> list[dict[str, float]]:
-    """Read a `curve.csv`; an empty field is NaN."""
-    with open(path, encoding="utf-8", newline="") as file:
-        return [{k: float(v or "nan") for k, v in row.items()} for row in csv.DictReader(file)]
-
-
-@dataclass
-class _Run:
-    """What one training run keeps between ESPnet's class methods."""
-
-    output_dir: Path
-    main: bool  # rank 0 writes
-    schedules: list[FreezeSchedule]
-    label: str
-    started: float = field(default_factory=time.monotonic)
-    seconds_before: float = 0.0
-    rows: list[dict[str, float]] = field(default_factory=list)
-    updates: int = 0
-    train_loss: float = math.nan
-    bar: Any = None
-
-    def write(self, epoch: int, valid: SubReporter) -> None:
-        """Add the row of an epoch to the curve, and say how each language does."""
-        measured = summarise(valid)
-        seconds = self.seconds_before + time.monotonic() - self.started
-        # A run that was killed after its curve and before its checkpoint does an epoch again.
-        self.rows = [old for old in self.rows if old["epoch"] < epoch]
-        row = {"epoch": epoch, "updates": self.updates, "train_loss": self.train_loss}
-        row |= {"valid_loss": _mean(valid, "loss"), "valid_acc": _mean(valid, "acc")}
-        row |= {f"valid_{name}": value for name, value in measured.items()}
-        row["seconds"] = round(seconds, 1)
-        self.rows.append(row)
-        if self.main:
-            with atomic_write(self.output_dir / CURVE, "w") as file:
-                columns = [*COLUMNS, *dict.fromkeys(k for r in self.rows for k in r)]
-                writer = csv.DictWriter(file, list(dict.fromkeys(columns)), lineterminator="\n")
-                writer.writeheader()
-                for one in self.rows:
-                    writer.writerow({k: "" if math.isnan(v) else v for k, v in one.items()})
-            start = self.rows[0] if self.rows[0]["epoch"] == 0 and epoch else {}
-            if said := describe(measured, {k.removeprefix("valid_"): v for k, v in start.items()}):
-                said = f"{self.label}, epoch {epoch}: {said}"
-                logging.info(said)
-                if self.bar is not None:
-                    self.bar.write(said, file=sys.stdout)
-
-
-def _mean(reporter: SubReporter, key: str) -> float:
-    return float(aggregate(reporter.stats[key])) if reporter.stats.get(key) else math.nan
+__all__ = ["CURVE", "AsyncSwitchTrainer", "Options", "atomic_torch_save", "read_curve"]
 
 
 @dataclass
@@ -124,7 +35,7 @@ class Options(TrainerOptions):
 class AsyncSwitchTrainer(Trainer):
     """Trainer of `AsyncSwitchTask`."""
 
-    _run: _Run
+    _run: Run
 
     @classmethod
     def build_options(cls, args: argparse.Namespace) -> Options:
@@ -142,12 +53,10 @@ class AsyncSwitchTrainer(Trainer):
         output_dir = Path(options.output_dir)
         schedules = [s for s in kwargs["schedulers"] if isinstance(s, FreezeSchedule)]
         main = not distributed.distributed or distributed.dist_rank == 0
-        run = cls._run = _Run(output_dir, main, schedules, output_dir.name)
+        run = cls._run = Run(output_dir, main, schedules, output_dir.name)
         resumed = options.resume and (output_dir / CHECKPOINT).exists()
-        if resumed and (output_dir / CURVE).is_file():
-            run.rows = read_curve(output_dir / CURVE)
-            run.seconds_before = run.rows[-1]["seconds"] if run.rows else 0.0
-            run.updates = int(run.rows[-1]["updates"]) if run.rows else 0
+        if resumed:
+            run.resume_curve()
         if main:
             for schedule in schedules:
                 audit = schedule.audit()
@@ -187,14 +96,13 @@ class AsyncSwitchTrainer(Trainer):
     ) -> bool:
         """Apply the freeze schedule (after DDP wrapped the model), then train an epoch."""
         run = cls._run
-        run.rows = [row for row in run.rows if row["epoch"] < reporter.get_epoch()]
-        run.updates = int(run.rows[-1]["updates"]) if run.rows else 0
-        for schedule in run.schedules:
-            schedule.begin_epoch(reporter.get_epoch())
-        counted = _Counted(iterator, run, reporter)
+        run.begin_epoch(reporter.get_epoch())
+        # What watches batches goes between `iterator` and `Batches`: the latter counts what the
+        # trainer gets, and a resumed run draws as many again.
+        batches = Batches(iterator, run, reporter)
         invalid = super().train_one_epoch(
             model,
-            counted,
+            batches,
             optimizers,
             schedulers,
             scaler,
@@ -203,8 +111,8 @@ class AsyncSwitchTrainer(Trainer):
             options,
             distributed_option,
         )
-        run.train_loss = _mean(reporter, "loss")
-        run.updates += counted.batches // options.accum_grad
+        run.train_loss = mean(reporter, "loss")
+        run.updates += batches.done // options.accum_grad
         return invalid
 
     @classmethod
@@ -225,25 +133,3 @@ class AsyncSwitchTrainer(Trainer):
         if not reporter.stats.get("loss"):
             raise ValueError(f"{cls._run.label}: the validation set gives no batch")
         cls._run.write(reporter.get_epoch(), reporter)
-
-
-class _Counted:
-    """An epoch's batches, counted, with progress."""
-
-    def __init__(self, batches: Any, run: _Run, reporter: SubReporter) -> None:
-        self.source, self.run, self.reporter = batches, run, reporter
-        self.batches = 0
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __iter__(self) -> Iterator[Any]:
-        for batch in self.source:
-            yield batch
-            self.batches += 1
-            if self.run.bar is not None:
-                losses = self.reporter.stats.get("loss")
-                if losses:
-                    loss = f"{float(losses[-1].value):.3f}"
-                    self.run.bar.set_postfix(loss=loss, refresh=False)
-                self.run.bar.update(1)

@@ -1,0 +1,112 @@
+"""What one training run keeps between ESPnet's class methods, and an epoch's batches, counted."""
+
+import logging
+import math
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from espnet2.train.reporter import SubReporter, aggregate
+
+from espnet_plugin.by_language import describe, summarise
+from espnet_plugin.freeze import FreezeSchedule
+from espnet_plugin.training.curve import CURVE, Row, read_curve, write_curve
+
+
+@dataclass
+class Run:
+    """The state of a run.
+
+    Attributes:
+        output_dir: ESPnet's output directory.
+        main: True on the rank that writes.
+        schedules: The freeze schedules.
+        label: Name of the run in messages.
+        rows: The curve so far.
+        updates: Optimiser's updates of all finished epochs.
+        train_loss: Mean of the last epoch.
+        bar: Progress, or None.
+    """
+
+    output_dir: Path
+    main: bool
+    schedules: list[FreezeSchedule]
+    label: str
+    started: float = field(default_factory=time.monotonic)
+    seconds_before: float = 0.0
+    rows: list[Row] = field(default_factory=list)
+    updates: int = 0
+    train_loss: float = math.nan
+    bar: Any = None
+
+    def resume_curve(self) -> None:
+        """Go on with the curve of an interrupted run."""
+        if (self.output_dir / CURVE).is_file():
+            self.rows = read_curve(self.output_dir / CURVE)
+            self.seconds_before = self.rows[-1]["seconds"] if self.rows else 0.0
+            self.updates = int(self.rows[-1]["updates"]) if self.rows else 0
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Start an epoch (from 1): the freeze schedules apply.
+
+        A run that was killed after its curve and before its checkpoint does an epoch again.
+        """
+        self.rows = [row for row in self.rows if row["epoch"] < epoch]
+        self.updates = int(self.rows[-1]["updates"]) if self.rows else 0
+        for schedule in self.schedules:
+            schedule.begin_epoch(epoch)
+
+    def write(self, epoch: int, valid: SubReporter) -> None:
+        """Add the row of an epoch to the curve, and say how each language does."""
+        measured = summarise(valid)
+        seconds = self.seconds_before + time.monotonic() - self.started
+        self.rows = [old for old in self.rows if old["epoch"] < epoch]
+        row = {"epoch": epoch, "updates": self.updates, "train_loss": self.train_loss}
+        row |= {"valid_loss": mean(valid, "loss"), "valid_acc": mean(valid, "acc")}
+        row |= {f"valid_{name}": value for name, value in measured.items()}
+        row["seconds"] = round(seconds, 1)
+        self.rows.append(row)
+        if self.main:
+            write_curve(self.output_dir / CURVE, self.rows)
+            start = self.rows[0] if self.rows[0]["epoch"] == 0 and epoch else {}
+            if said := describe(measured, {k.removeprefix("valid_"): v for k, v in start.items()}):
+                self.say(f"epoch {epoch}: {said}")
+
+    def say(self, message: str, level: int = logging.INFO) -> None:
+        """Put a message of the run in the log and on stdout, beside the progress bar."""
+        logging.log(level, "%s, %s", self.label, message)
+        if self.bar is not None:
+            self.bar.write(f"{self.label}, {message}", file=sys.stdout)
+        elif self.main:
+            print(f"{self.label}, {message}", flush=True)
+
+
+def mean(reporter: SubReporter, key: str) -> float:
+    """Return an epoch's weighted mean of what was reported as `key`; NaN where nothing was."""
+    return float(aggregate(reporter.stats[key])) if reporter.stats.get(key) else math.nan
+
+
+class Batches:
+    """An epoch's batches, counted, with progress."""
+
+    def __init__(self, batches: Any, run: Run, reporter: SubReporter) -> None:
+        self.source: Iterable[Any] = batches
+        self.run, self.reporter = run, reporter
+        self.done = 0
+
+    def __len__(self) -> int:
+        return len(self.source)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in self.source:
+            yield batch
+            self.done += 1
+            if self.run.bar is not None:
+                losses = self.reporter.stats.get("loss")
+                if losses:
+                    loss = f"{float(losses[-1].value):.3f}"
+                    self.run.bar.set_postfix(loss=loss, refresh=False)
+                self.run.bar.update(1)
