@@ -1,6 +1,6 @@
 """Train several systems of the table in `stages.py`, one after another, in one process.
 
-ESPnet takes 15 s to import; a recipe stage therefore trains all of its systems in one go.
+ESPnet takes 8 s to import; a recipe stage therefore trains all of its systems in one go.
 """
 
 import contextlib
@@ -117,7 +117,10 @@ def train(names: Sequence[str], plan: Plan) -> None:
             print(f"{system.name}: finished earlier, skipped ({summary(output)})")
             continue
         print(f"== {system.name}: {system.does}; from {system.start}", flush=True)
-        from espnet_plugin.task import AsyncSwitchTask  # 15 s: only when there is work
+        from espnet_plugin import type_checks
+
+        type_checks.at_first_call()
+        from espnet_plugin.task import AsyncSwitchTask  # 8 s: only when there is work
 
         with log_to(output / "train.log"):
             logging.info("asr_train %s", " ".join(command))

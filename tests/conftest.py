@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from espnet_plugin import type_checks
+
+type_checks.at_first_call()  # ESPnet's, which take seconds to prepare
+
 
 @pytest.fixture(autouse=True)
 def log_level() -> Iterator[None]:

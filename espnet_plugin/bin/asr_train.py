@@ -12,6 +12,9 @@ from espnet_plugin.cli import run
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train as ESPnet does; options are ESPnet's and those of `espnet_plugin.task`."""
+    from espnet_plugin import type_checks
+
+    type_checks.at_first_call()
     from espnet_plugin.task import AsyncSwitchTask
 
     AsyncSwitchTask.main(cmd=argv)
