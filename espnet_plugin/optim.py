@@ -1,7 +1,7 @@
 """The optimiser: one parameter group per group of the method, with its own rate and decay."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ def build_optimizer(
     optim_conf: Mapping[str, Any],
     group_lr: Mapping[str, float] | None = None,
     group_weight_decay: Mapping[str, float] | None = None,
+    sharded_for: Iterable[str] | None = None,
 ) -> torch.optim.Optimizer:
     """Build an optimiser whose groups are those of `groups.py`, each with its parameters' names.
 
@@ -28,6 +29,8 @@ def build_optimizer(
             over memory in place of several) gets `fused: true` unless something else is said.
         group_lr: Learning rates of single groups, in place of `optim_conf["lr"]`.
         group_weight_decay: Weight decays of single groups.
+        sharded_for: Spread the state over the processes of a distributed run; the groups that ever
+            train, which are spread evenly. None keeps the whole state in each process.
 
     Returns:
         The optimiser; the encoder's sinusoids are in no group, since they never train.
@@ -65,4 +68,8 @@ def build_optimizer(
         for group, named in members.items()
         if named
     ]
+    if sharded_for is not None:
+        from espnet_plugin.sharding import ShardedOptimizer
+
+        return ShardedOptimizer(groups, optim_class, sharded_for, **conf)
     return optim_class(groups, **conf)
