@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from espnet_plugin.augment import Augmentation
 from espnet_plugin.features import N_SAMPLES, SAMPLE_RATE
 from espnet_plugin.prompt import PromptBuilder
 
@@ -14,14 +15,23 @@ class PairPreprocessor:
     A share of the utterances is trained between timestamp tokens, so that Whisper's timestamps
     survive; which ones is a function of the utterance's length alone, hence the same in every
     epoch and on every rank.
+
+    Attributes:
+        turn: The number of the pass over the corpus; whoever reads sets it.
     """
 
-    def __init__(self, builder: PromptBuilder, timestamp_share: float = 0.0) -> None:
+    def __init__(
+        self,
+        builder: PromptBuilder,
+        timestamp_share: float = 0.0,
+        augmentation: Augmentation | None = None,
+    ) -> None:
         """Remember how to build the decoder's input.
 
         Args:
             builder: Builds prompt, text and end.
             timestamp_share: Share of utterances with timestamps, 0..1.
+            augmentation: Changes the audio; timestamps follow.
 
         Raises:
             ValueError: If the share is out of range.
@@ -29,7 +39,7 @@ class PairPreprocessor:
         if not 0 <= timestamp_share <= 1:
             raise ValueError(f"timestamp_share lies in 0..1, got {timestamp_share}")
         self.builder = builder
-        self.timestamp_share = timestamp_share
+        self.timestamp_share, self.augmentation, self.turn = timestamp_share, augmentation, 0
         self.languages = list(builder.lang_tokens)
 
     def __call__(self, uid: str, data: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -53,8 +63,10 @@ class PairPreprocessor:
             )
         if not np.isfinite(speech).all():
             raise ValueError(f"utterance {uid}: the audio holds NaN or Inf")
-        seconds = len(speech) / SAMPLE_RATE
         draw = (len(speech) * 2_654_435_761 % 2**32) / 2**32  # Knuth's multiplicative hash
+        if self.augmentation is not None:
+            speech = self.augmentation(uid, self.turn, speech)
+        seconds = len(speech) / SAMPLE_RATE
         times = (0.0, seconds) if draw < self.timestamp_share else None
         text = self.builder.encode(data["text"], data["lang"], utt=uid, times=times)
         lang = np.array([self.languages.index(data["lang"])])
