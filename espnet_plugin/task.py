@@ -225,9 +225,10 @@ class AsyncSwitchTask(ASRTask):
     ) -> list[torch.optim.Optimizer]:
         """Build the optimiser with one parameter group per group of the method."""
         optim_class = abs_task.optim_classes[args.optim]
+        moving = cls.moved_groups(args) if distributed.shards(args) else None
         return [
             build_optimizer(
-                model, optim_class, args.optim_conf, args.group_lr, args.group_weight_decay
+                model, optim_class, args.optim_conf, args.group_lr, args.group_weight_decay, moving
             )
         ]
 
