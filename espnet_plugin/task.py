@@ -11,18 +11,19 @@ from espnet2.iterators.abs_iter_factory import AbsIterFactory
 from espnet2.tasks import abs_task
 from espnet2.tasks.asr import ASRTask
 from espnet2.train.collate_fn import CommonCollateFn
-from espnet2.train.distributed_utils import get_node_rank
 from espnet2.utils import config_argparse
 from espnet2.utils.nested_dict_action import NestedDictAction
 from espnet2.utils.types import str2bool
 
 import espnet_plugin
+from espnet_plugin import augment, distributed, pair_batches
 from espnet_plugin.cli import nearest
 from espnet_plugin.finish import KEEPS, finish, summary
 from espnet_plugin.groups import GROUPS
 from espnet_plugin.iterators import TextIterFactory
 from espnet_plugin.model import AsyncSwitchModel
 from espnet_plugin.optim import build_optimizer
+from espnet_plugin.pads import PADS, parse_pad
 from espnet_plugin.preprocess import PairPreprocessor
 from espnet_plugin.prompt import PromptBuilder, parse_lang_tokens
 from espnet_plugin.stages import STAGES, get_stage
@@ -65,17 +66,20 @@ class AsyncSwitchTask(ASRTask):
         add("--valid_data", help="Likewise, for validation")
         add("--train_text", help="Token store of unpaired text (stage 6)")
         add("--valid_text", help="Likewise, for validation")
-        add("--pad", default="batch", help="batch (masked) or 30s (Whisper's own)")
+        add("--pad", default="batch", help="batch (masked), 30s or batch:0.8,30s:0.2")
+        add("--valid_pad", help="batch or 30s, in validation; default: --pad, or its larger share")
         add("--memory", default="zero", help="Stage 1: zero (exact) or skip (approximate)")
         add("--label_smoothing", type=float, default=0.0, help="0..1, in training only")
         add("--autocast", default="auto", help="auto, bfloat16 or none")
         add("--loss_kernel", default="auto", help="auto, chunked, liger or cce (fused, GPUs)")
         add("--compile", type=str2bool, default=False, help="Layers through torch.compile")
+        add("--checkpointing", default="none", help="Layers run again: none, encoder, decoder, all")
         add("--lang_tokens", default="cs:ms ms:ms en:en", help="Data language:Whisper language")
         add("--text_style", default="as_is", help="as_is or spoken (normalised)")
         add("--timestamp_share", type=float, default=0.0, help="Share trained with timestamps")
         add("--group_lr", action=NestedDictAction, default={}, help="Rates by group")
         add("--group_weight_decay", action=NestedDictAction, default={}, help="Decays by group")
+        add("--shard_optimizer", type=str2bool, default=False, help="Its state over GPUs (ZeRO)")
         add("--keep", default="best", choices=KEEPS, help="Which checkpoint becomes the system")
         add("--checkpoint_seconds", type=float, default=0.0, help="Least time between checkpoints")
         add("--keep_checkpoints", type=str2bool, default=True, help="Keep ESPnet's checkpoints")
@@ -112,19 +116,22 @@ class AsyncSwitchTask(ASRTask):
             args = cls.get_parser().parse_args(cmd)
         if not args.print_config:
             cls.check_required_command_args(args)
+            distributed.resolve(args)
             cls.prepare(args)
         super().main(args=args)
-        if args.dry_run or args.collect_stats or not _writes(args):
+        if args.dry_run or args.collect_stats:
             return
-        finish(
-            args.output_dir,
-            args.init_dir,
-            args.adaptation_stage,
-            set(cls.moved_groups(args)),
-            args.keep,
-            args.keep_checkpoints,
-        )
-        print(summary(args.output_dir), flush=True)
+        with distributed.parting():  # the others wait until the system is complete
+            if distributed.writes(args):
+                finish(
+                    args.output_dir,
+                    args.init_dir,
+                    args.adaptation_stage,
+                    set(cls.moved_groups(args)),
+                    args.keep,
+                    args.keep_checkpoints,
+                )
+                print(summary(args.output_dir), flush=True)
 
     @classmethod
     def moved_groups(cls, args: argparse.Namespace) -> tuple[str, ...]:
@@ -157,15 +164,20 @@ class AsyncSwitchTask(ASRTask):
             for path in (args.train_text, args.valid_text):
                 store = TextStore(path)
                 store.check(builder)
-                store.verify()  # seconds at 38 M lines: better now than a wrong token in hours
+                if distributed.checks_data(args):
+                    store.verify()  # seconds at 38 M lines: better now than a wrong token in hours
         else:
             args.iterator_type = "sequence"
             for kind, path in (("train", args.train_data), ("valid", args.valid_data)):
                 files, shape = _data_files(Path(path))
                 setattr(args, f"{kind}_data_path_and_name_and_type", files)
                 setattr(args, f"{kind}_shape_file", [shape])
+        augment.check(args, with_text)
+        mixture = parse_pad(args.pad)
+        if args.valid_pad not in (None, *PADS):
+            raise ValueError(f"valid_pad is one of {', '.join(PADS)}, got '{args.valid_pad}'")
         args.model_conf = {
-            "pad": args.pad,
+            "pad": args.valid_pad or mixture.main,  # training batches say their own
             "memory": args.memory,
             "label_smoothing": args.label_smoothing,
             "autocast": args.autocast,
@@ -173,6 +185,7 @@ class AsyncSwitchTask(ASRTask):
             "text_style": args.text_style,
             "loss_kernel": args.loss_kernel,
             "compile": args.compile,
+            "checkpointing": args.checkpointing,
             "model_dir": str(args.init_dir),
         }
         tokens = Path(args.init_dir) / "tokens.txt"
@@ -217,7 +230,10 @@ class AsyncSwitchTask(ASRTask):
     @classmethod
     def build_model(cls, args: argparse.Namespace) -> AsyncSwitchModel:
         """Build the model from the start directory."""
-        return AsyncSwitchModel(token_list=list(args.token_list), **args.model_conf)
+        specaug = augment.build_specaug(args.specaug, args.specaug_conf)
+        return AsyncSwitchModel(
+            token_list=list(args.token_list), specaug=specaug, **args.model_conf
+        )
 
     @classmethod
     def build_optimizers(
@@ -235,7 +251,11 @@ class AsyncSwitchTask(ASRTask):
     @classmethod
     def build_preprocess_fn(cls, args: argparse.Namespace, train: bool) -> Any:
         """Return what turns an utterance into a training example."""
-        return PairPreprocessor(_builder(args), args.timestamp_share if train else 0.0)
+        if not train:
+            return PairPreprocessor(_builder(args))
+        options = augment.read_options(args)
+        changes = augment.Augmentation(options, args.seed) if options else None
+        return PairPreprocessor(_builder(args), args.timestamp_share, changes)
 
     @classmethod
     def build_collate_fn(cls, args: argparse.Namespace, train: bool) -> CommonCollateFn:
@@ -251,6 +271,14 @@ class AsyncSwitchTask(ASRTask):
     def optional_data_names(cls, train: bool = True, inference: bool = False) -> tuple[str, ...]:
         """Name the data that an utterance may have."""
         return ()
+
+    @classmethod
+    def build_sequence_iter_factory(
+        cls, args: argparse.Namespace, iter_options: Any, mode: str
+    ) -> AbsIterFactory:
+        """Build the batches of paired speech; in training, padded as `--pad` says."""
+        mixture = parse_pad(args.pad if mode == "train" else args.model_conf["pad"])
+        return pair_batches.build(args, iter_options, mixture, cls.build_dataset)
 
     @classmethod
     def build_task_iter_factory(
@@ -273,16 +301,6 @@ class AsyncSwitchTask(ASRTask):
             rank=rank,
             world_size=world,
         )
-
-
-def _writes(args: argparse.Namespace) -> bool:
-    """Tell whether this process is the one that writes the finished system."""
-    if args.multiprocessing_distributed:  # the parent of spawned processes: one per node
-        return not get_node_rank(args.dist_rank, args.dist_launcher)
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.barrier()  # rank 0 has written its last checkpoint
-        return torch.distributed.get_rank() == 0
-    return True
 
 
 def _builder(args: argparse.Namespace) -> PromptBuilder:
