@@ -14,6 +14,7 @@ from espnet2.utils.build_dataclass import build_dataclass
 
 from espnet_plugin.cli import progress
 from espnet_plugin.freeze import FreezeSchedule
+from espnet_plugin.sharding import consolidate
 from espnet_plugin.training.curve import CURVE, read_curve
 from espnet_plugin.training.progress import Batches, Run, mean
 from espnet_plugin.training.saving import CHECKPOINT, atomic_torch_save
@@ -113,6 +114,7 @@ class AsyncSwitchTrainer(Trainer):
         )
         run.train_loss = mean(reporter, "loss")
         run.updates += batches.done // options.accum_grad
+        consolidate(optimizers)  # ESPnet's checkpoint at the end of the epoch is rank 0's alone
         return invalid
 
     @classmethod
