@@ -117,6 +117,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                     grad_weight.addmm_(grad.T, scaled)
                 else:
                     grad_weight += grad.T @ scaled
+            del grad  # before the next chunk's logits are made
         if need_weight and grad_weight is None:  # no rows
             grad_weight = torch.zeros_like(weight, dtype=torch.float32)
         if grad_weight is not None:

@@ -17,15 +17,18 @@ from espnet2.train.abs_espnet_model import AbsESPnetModel
 
 from espnet_plugin import loss_kernels
 from espnet_plugin import whisper as passes
+from espnet_plugin.augment import augment_features
 from espnet_plugin.by_language import batch_sums
+from espnet_plugin.checkpointing import checkpointed
+from espnet_plugin.checkpointing import parse as parse_checkpointing
 from espnet_plugin.compiling import compile_layer
 from espnet_plugin.features import LogMel
 from espnet_plugin.loss import token_losses
+from espnet_plugin.pads import PADS
 from espnet_plugin.prompt import PromptBuilder, parse_lang_tokens
 from espnet_plugin.tied import embed
 from espnet_plugin.views import WhisperDecoderView, WhisperEncoderView
 
-PADS = ("batch", "30s")
 AUTOCASTS = ("auto", "bfloat16", "none")
 NO_CTC = "these models have no CTC layer: use --ctc_weight 0"
 
@@ -60,9 +63,11 @@ class AsyncSwitchModel(ESPnetASRModel):
         text_style: str = "as_is",
         loss_kernel: str = "auto",
         compile: bool = False,
+        checkpointing: str | bool = "none",
         encoder: Any = None,
         decoder: Any = None,
         token_list: Sequence[str] | None = None,
+        specaug: torch.nn.Module | None = None,
         **stock: Any,
     ) -> None:
         """Load the weights of a model directory.
@@ -78,9 +83,11 @@ class AsyncSwitchModel(ESPnetASRModel):
             text_style: As in `prompt.PromptBuilder`.
             loss_kernel: Which implementation computes the training loss, see `loss_kernels.py`.
             compile: Run the layers through `torch.compile` in training and validation.
+            checkpointing: Whose layers run again in the backward pass, see `checkpointing.py`.
             encoder: An unbound view, where ESPnet's own task builds the parts.
             decoder: Likewise.
             token_list: ESPnet's token list; its size must be the vocabulary's.
+            specaug: ESPnet's SpecAugment, applied to the features in training.
             stock: What ESPnet's own task passes besides and these models do not have; anything
                 that would change the result is refused.
 
@@ -89,7 +96,7 @@ class AsyncSwitchModel(ESPnetASRModel):
             ValueError: If an option is unknown or a size differs.
         """
         AbsESPnetModel.__init__(self)
-        for name in ("frontend", "specaug", "normalize", "preencoder", "postencoder"):
+        for name in ("frontend", "normalize", "preencoder", "postencoder"):
             if stock.pop(name, None) is not None:
                 raise ValueError(f"{name} must be null: Whisper's features are computed inside")
         for name in ("ctc", "joint_network", "vocab_size"):
@@ -107,10 +114,11 @@ class AsyncSwitchModel(ESPnetASRModel):
             raise ValueError("model_dir is missing: the directory of the model to start from")
         self.pad, self.memory, self.label_smoothing = pad, memory, float(label_smoothing)
         self.autocast, self.loss_kernel, self.compile_layers = autocast, loss_kernel, compile
+        self.checkpointing = parse_checkpointing(checkpointing)
         self._chosen: dict[torch.device, str] = {}  # loss kernel by device
         self.whisper: Any = passes.load_whisper(directory)
         config: Any = self.whisper.config
-        self.log_mel = LogMel(config.num_mel_bins)
+        self.log_mel, self.specaug = LogMel(config.num_mel_bins), specaug
         self.prompt = PromptBuilder(directory, parse_lang_tokens(lang_tokens), text_style)
         if token_list is not None and len(token_list) != config.vocab_size:
             raise ValueError(
@@ -147,34 +155,40 @@ class AsyncSwitchModel(ESPnetASRModel):
 
     def _autocast(self, device: torch.device) -> AbstractContextManager[Any]:
         if self._half(device):
-            return torch.autocast(device_type=device.type, dtype=torch.bfloat16)
+            # Each weight is used once: autocast's cache would only keep the copies for longer.
+            return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
         return nullcontext()
 
     def encode(
-        self, speech: torch.Tensor, speech_lengths: torch.Tensor
+        self, speech: torch.Tensor, speech_lengths: torch.Tensor, pad: str | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Run features and encoder.
 
         Args:
             speech: `(batch, samples)` float, 16 kHz.
             speech_lengths: `(batch,)` long, samples.
+            pad: In place of the model's own.
 
         Returns:
             Memory `(batch, positions, d_model)`, lengths `(batch,)` long; one position is 20 ms.
         """
-        features, frames = self.log_mel(speech, speech_lengths, self.pad)
+        features, frames = self.log_mel(speech, speech_lengths, pad or self.pad)
+        if self.specaug is not None and self.training and torch.is_grad_enabled():
+            features = augment_features(self.specaug, features, speech_lengths)
         # Nothing below a frozen encoder needs a graph; it would hold all its activations.
         train = torch.is_grad_enabled() and any(
             p.requires_grad for p in self.whisper.encoder.parameters()
         )
         with torch.set_grad_enabled(train):
-            layer_pass = self._layer_pass(passes.encoder_layer, features.device)
+            layer_pass = self._layer_pass("encoder", features.device)
             return passes.encode(self.whisper, features.to(self._dtype), frames, layer_pass)
 
-    def _layer_pass(
-        self, layer_pass: Callable[..., torch.Tensor], device: torch.device
-    ) -> Callable[..., torch.Tensor]:
-        return compile_layer(layer_pass, device) if self.compile_layers else layer_pass
+    def _layer_pass(self, part: str, device: torch.device) -> Callable[..., torch.Tensor]:
+        run: Callable[..., torch.Tensor]
+        run = passes.encoder_layer if part == "encoder" else passes.decoder_layer
+        if self.compile_layers:
+            run = compile_layer(run, device)
+        return checkpointed(run) if part in self.checkpointing else run
 
     def _loss_kernel(self, device: torch.device) -> str:
         """Settle on a loss kernel, and say so once."""
@@ -196,6 +210,7 @@ class AsyncSwitchModel(ESPnetASRModel):
         speech_lengths: torch.Tensor | None = None,
         lang: torch.Tensor | None = None,
         utt_id: Sequence[str] = (),
+        pad: str | None = None,
         **other: Any,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
         """Compute the loss of a batch.
@@ -210,6 +225,7 @@ class AsyncSwitchModel(ESPnetASRModel):
                 `languages`; for the statistics by language, in validation.
             utt_id: Ids; where they have an attribute `lang` (validation batches of text), it is
                 the language of all of them.
+            pad: Padding of the audio, in place of the model's own.
             other: Nothing else is allowed.
 
         Returns:
@@ -229,7 +245,7 @@ class AsyncSwitchModel(ESPnetASRModel):
                 memory: torch.Tensor | str = self.memory
                 memory_lengths = None
             else:
-                memory, memory_lengths = self.encode(speech, speech_lengths)
+                memory, memory_lengths = self.encode(speech, speech_lengths, pad)
             inputs, targets = text[:, :-1].clamp(min=0), text[:, 1:]
             embedded, weight = embed(self.whisper.decoder.embed_tokens.weight, inputs)
             hidden = passes.decode(
@@ -237,9 +253,10 @@ class AsyncSwitchModel(ESPnetASRModel):
                 inputs,
                 memory,
                 memory_lengths,
-                layer_pass=self._layer_pass(passes.decoder_layer, text.device),
+                layer_pass=self._layer_pass("decoder", text.device),
                 embedded=embedded,
             )
+        del memory  # under autocast the decoder has its own copy
         inside = torch.arange(targets.shape[1], device=text.device) < text_lengths[:, None] - 1
         low, high = self._prompt_range
         counted = inside & ((targets < low) | (targets > high))

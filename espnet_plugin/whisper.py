@@ -7,7 +7,7 @@ and weights are transformers'; only the order in which they are called is writte
 Shapes: B batch, L tokens, T encoder positions (frames / 2), D model width, H heads.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from espnet_plugin.casting import shared
+
 MEMORIES = ("zero", "skip")
+Pair = tuple[torch.Tensor, torch.Tensor]
 SLICE = 4096  # frames that a CPU encodes at once without gradients: what fits its cache is faster
 
 
@@ -78,8 +81,18 @@ def _heads(attention: Any, x: torch.Tensor) -> torch.Tensor:
     return x.view(*x.shape[:2], -1, attention.head_dim).transpose(1, 2)
 
 
-def _keys_values(attention: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    return _heads(attention, attention.k_proj(x)), _heads(attention, attention.v_proj(x))
+def _keys_values(
+    attention: Any, for_keys: torch.Tensor, for_values: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    keys, values = attention.k_proj(for_keys), attention.v_proj(for_values)
+    return _heads(attention, keys), _heads(attention, values)
+
+
+def _attend_self(
+    attention: Any, x: torch.Tensor, mask: torch.Tensor | None = None, causal: bool = False
+) -> torch.Tensor:
+    for_query, *others = shared(x, 3)
+    return _attend(attention, for_query, _keys_values(attention, *others), mask, causal)
 
 
 def _attend(
@@ -184,14 +197,14 @@ def _encode(
 
 def encoder_layer(layer: Any, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     """Run one encoder layer: `(B, T, D)` to the same; `mask` as `length_mask` returns it."""
-    y = layer.self_attn_layer_norm(x)
-    y = _attend(layer.self_attn, y, _keys_values(layer.self_attn, y), mask)
+    y = _attend_self(layer.self_attn, layer.self_attn_layer_norm(x), mask)
     return _feed_forward(layer, x + _drop(layer, y))
 
 
 def start_cache(whisper: Any, memory: torch.Tensor, lengths: torch.Tensor) -> Cache:
     """Project an encoder output `(B, T, D)` once, for decoding token by token."""
-    cross = [_keys_values(layer.encoder_attn, memory) for layer in whisper.decoder.layers]
+    layers = whisper.decoder.layers
+    cross = [_keys_values(layer.encoder_attn, memory, memory) for layer in layers]
     return Cache(length_mask(lengths, memory.shape[1]), cross)
 
 
@@ -236,30 +249,38 @@ def decode(
         mask = None
         if not isinstance(memory, str) and lengths is not None:
             mask = length_mask(lengths, memory.shape[1])
-        for layer in decoder.layers:
-            x = (layer_pass or decoder_layer)(layer, x, memory, mask)
+        memories = _memories(memory, len(decoder.layers))
+        for layer, each in zip(decoder.layers, memories, strict=True):
+            x = (layer_pass or decoder_layer)(layer, x, each, mask)
     return decoder.layer_norm(x)
 
 
+def _memories(memory: torch.Tensor | str, layers: int) -> Sequence[Pair | str]:
+    """Return each layer's memory, for keys and for values; under autocast all share one copy."""
+    if isinstance(memory, str):
+        return [memory] * layers
+    copies = iter(shared(memory, 2 * layers))
+    return list(zip(copies, copies, strict=True))
+
+
 def decoder_layer(
-    layer: Any, x: torch.Tensor, memory: torch.Tensor | str, memory_mask: torch.Tensor | None
+    layer: Any, x: torch.Tensor, memory: Pair | str, memory_mask: torch.Tensor | None
 ) -> torch.Tensor:
     """Run one decoder layer over whole sequences, as training does.
 
     Args:
         layer: A transformers `WhisperDecoderLayer`.
         x: `(B, L, D)`.
-        memory: As in `decode`.
+        memory: The encoder's output for keys and for values, `(B, T, D)` each; `zero` or `skip`.
         memory_mask: `(B, 1, 1, T)` bool, True where attended; None where nothing is padded.
 
     Returns:
         `(B, L, D)`.
     """
-    y = layer.self_attn_layer_norm(x)
-    y = _attend(layer.self_attn, y, _keys_values(layer.self_attn, y), causal=True)
+    y = _attend_self(layer.self_attn, layer.self_attn_layer_norm(x), causal=True)
     x = x + _drop(layer, y)
     if not isinstance(memory, str):
-        x = x + _cross(layer, x, _keys_values(layer.encoder_attn, memory), memory_mask)
+        x = x + _cross(layer, x, _keys_values(layer.encoder_attn, *memory), memory_mask)
     elif memory == "zero":
         # k_proj has no bias: all keys of x = 0 are 0, attention is uniform, each value is
         # v_proj's bias, and their mean is that bias whatever the query and the length.
@@ -275,7 +296,7 @@ def _decode_cached(decoder: Any, x: torch.Tensor, cache: Cache) -> torch.Tensor:
         mask = torch.ones(length, past + length, dtype=torch.bool, device=x.device).tril(past)
     for index, layer in enumerate(decoder.layers):
         y = layer.self_attn_layer_norm(x)
-        keys, values = _keys_values(layer.self_attn, y)
+        keys, values = _keys_values(layer.self_attn, y, y)
         if past:
             old_keys, old_values = cache.own[index]
             keys, values = torch.cat((old_keys, keys), 2), torch.cat((old_values, values), 2)
