@@ -69,7 +69,7 @@ def test_other_formats(tmp_path, suffix, referred):
 def test_float_wav_becomes_16_bit(tmp_path):
     soundfile.write(tmp_path / "f.wav", 3 * tone(), 16000, subtype="FLOAT")
     made = make(tmp_path / "f.wav", tmp_path)
-    assert made.path.endswith(".flac") and made.notes == ["clipped"]
+    assert made.path.endswith(".flac") and made.notes == {"clipped": "peak 1.50 of 1"}
     assert samples_of(made).max() == 32767 and samples_of(made).min() == -32768
 
 
@@ -77,7 +77,7 @@ def test_float_wav_becomes_16_bit(tmp_path):
 def test_resampling_keeps_a_tone(tmp_path, rate):
     soundfile.write(tmp_path / "r.wav", pcm(tone(rate=rate)), rate)
     made = make(tmp_path / "r.wav", tmp_path)
-    assert made.samples == 16000 and made.notes == ["resampled"]
+    assert made.samples == 16000 and made.notes == {"resampled": f"{rate} Hz"}
     middle = slice(1600, 14400)
     np.testing.assert_allclose(samples_of(made)[middle] / 32768, tone()[middle], atol=2e-3)
 
@@ -91,13 +91,18 @@ def test_resampling_removes_what_would_alias(tmp_path):
 def test_channels(tmp_path):
     stereo = np.stack([tone(), tone(hertz=880)], axis=1)
     soundfile.write(tmp_path / "s.wav", pcm(stereo), 16000)
-    assert make(tmp_path / "s.wav", tmp_path).fault == (
-        "has 2 channels; choose with --channel 0..1 or mean"
-    )
+    made = make(tmp_path / "s.wav", tmp_path)
+    assert made.notes == {"stereo": "2 channels, mixed down"}
+    np.testing.assert_allclose(samples_of(made), pcm(stereo.mean(axis=1)), atol=1)
     made = make(tmp_path / "s.wav", tmp_path, channel="1")
+    assert made.notes == {"stereo": "2 channels, channel 1 taken"}
     np.testing.assert_array_equal(samples_of(made), pcm(stereo)[:, 1])
     assert "no channel 2" in make(tmp_path / "s.wav", tmp_path, channel="2").fault
-    np.testing.assert_allclose(to_mono(stereo, "mean"), stereo.mean(axis=1))
+    soundfile.write(tmp_path / "o.wav", pcm(np.stack([tone(), -tone()], axis=1)), 16000)
+    made = make(tmp_path / "o.wav", tmp_path)
+    assert (made.kind, made.fault[:16]) == ("channels", "its 2 channels c")
+    assert make(tmp_path / "o.wav", tmp_path, channel="0").samples == 16000
+    assert not to_mono(np.zeros((9, 2), np.float32), "mean").any()
 
 
 @pytest.mark.parametrize("channel", ["left", "-1", ""])
@@ -127,7 +132,7 @@ def with_nan(path):
         (lambda p, b: p.write_bytes(b"saya nak kopi " * 99), "corrupt or no audio: "),
         (lambda p, b: p.write_bytes(b[:20000]), "truncated: 19956 of 32000 bytes"),
         (lambda p, b: soundfile.write(p, np.zeros(0, np.int16), 16000), "empty: no samples"),
-        (lambda p, b: with_nan(p), "has NaN or infinite samples"),
+        (lambda p, b: with_nan(p), "has 1 NaN or infinite samples"),
     ],
 )
 def test_faults(tmp_path, wav, build, fault):
@@ -135,31 +140,6 @@ def test_faults(tmp_path, wav, build, fault):
     build(path, wav.read_bytes())
     made = make(path, tmp_path)
     assert made.fault.startswith(fault) and made.path == ""
-
-
-def test_truncated_flac(tmp_path):
-    buffer = io.BytesIO()
-    soundfile.write(buffer, pcm(tone(3)), 16000, format="FLAC")
-    path = write_bytes(tmp_path / "t.flac", buffer.getvalue()[: len(buffer.getvalue()) // 2])
-    assert make(path, tmp_path).fault.startswith(("corrupt", "truncated"))
-
-
-@pytest.mark.parametrize("form", ["WAV", "AIFF", "AU", "W64", "RF64", "CAF", "NIST", "OGG"])
-def test_half_a_file_is_a_fault_in_every_format(tmp_path, form):
-    buffer = io.BytesIO()
-    soundfile.write(buffer, pcm(tone()), 16000, format=form)
-    data = buffer.getvalue()
-    path = write_bytes(tmp_path / "whole", data)
-    assert make(path, tmp_path).samples == 16000
-    path = write_bytes(tmp_path / "half", data[: len(data) // 2])
-    assert make(path, tmp_path).fault.startswith(("truncated: ", "corrupt", "empty: "))
-
-
-def test_half_an_mp3_is_noted(tmp_path):
-    soundfile.write(tmp_path / "x.mp3", tone(), 16000)
-    assert make(tmp_path / "x.mp3", tmp_path).notes == []
-    path = write_bytes(tmp_path / "h.mp3", (tmp_path / "x.mp3").read_bytes()[:1500])
-    assert make(path, tmp_path).notes == ["shorter than its MP3 header says"]
 
 
 def test_wav_of_unknown_length_is_no_fault(tmp_path, wav):
@@ -174,7 +154,7 @@ def test_segments_of_one_recording(wav, tmp_path):
     made = make_recording(str(wav), cuts, False, AudioOptions())
     np.testing.assert_array_equal(samples_of(made[0]), pcm(tone())[4000:8000])
     assert [m.samples for m in made[:3]] == [4000, 8000, 8000]
-    assert made[2].notes == ["cut"]  # within Kaldi's tolerance of half a second
+    assert list(made[2].notes) == ["cut"]  # within Kaldi's tolerance of half a second
     assert made[3].fault == "segment 0.5-1.6 s passes the end of the recording (1.00 s)"
     assert made[4].fault == "segment 1.2-1.4 s passes the end of the recording (1.00 s)"
     assert made[5].fault == "segment 0.5-0.50001 s has no samples"

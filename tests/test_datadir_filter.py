@@ -3,6 +3,7 @@ import pytest
 import soundfile
 
 from espnet_plugin.data import DataDir, read_table
+from espnet_plugin.data.faults import Finding, read_findings
 from espnet_plugin.data.filtering import Limits, filter_set
 from espnet_plugin.data.formatting import format_set
 from espnet_plugin.data.statistics import statistics
@@ -48,7 +49,7 @@ UTTERANCES = {
 def dump(tmp_path):
     make_set(tmp_path / "data" / "train", UTTERANCES)
     result = format_set(tmp_path / "data" / "train", tmp_path / "raw" / "train", nj=1)
-    assert result.too_long == ["s-3"]
+    assert result.found["over 30 s"] == ("kept", 1, "s-3")
     return tmp_path / "raw"
 
 
@@ -65,14 +66,18 @@ def test_filter(dump, tiny_whisper):
     data = DataDir.load(dump / "train")
     assert data.utterances == ["s-1", "s-6", "s-7", "s-8", "s-9"]
     assert list(data.extra["utt2topic"]) == data.utterances == list(data.num_samples)
-    report = (dump / "train" / "dropped.txt").read_text().splitlines()
-    assert report[:2] == [
-        "s-2 too short: 0.050 s, at least 0.1 s is needed",
-        "s-3 too long: 30.50 s, at most 30.0 s is allowed",
+    report = read_findings(dump / "train" / "dropped.tsv")
+    source = read_table(dump / "org/train/wav.scp")["s-2"]
+    found = "0.050 s, at least 0.1 s is needed"
+    assert report[0] == Finding("s-2", "too short", "left out", source, found)
+    assert [(one.utterance, one.fault) for one in report[1:]] == [
+        ("s-3", "too long"),
+        ("s-4", "empty text"),
+        ("s-5", "too many tokens"),
+        ("s-7=again", "duplicate"),
     ]
-    assert report[2] == "s-4 empty text"
-    assert "s-5 too many tokens: 500 tokens, at most 442 are allowed" in report[3]
-    assert report[4] == "s-7=again duplicate: text and audio of s-7"
+    assert report[3].found.startswith("500 tokens, at most 442 are allowed")
+    assert report[4].found == "text and audio of s-7"
 
 
 def test_filter_again(dump, tiny_whisper):

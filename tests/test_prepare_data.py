@@ -10,7 +10,9 @@ import soundfile
 
 from espnet_plugin.bin.prepare_data import main
 from espnet_plugin.cli import run
-from espnet_plugin.data import DataDir, read_table
+from espnet_plugin.data import DataDir, read_table, write_table
+from espnet_plugin.data.audio import AudioOptions
+from espnet_plugin.data.faults import read_findings, write_report
 from espnet_plugin.data.formatting import audio_name, format_set
 from tests.test_datadir_filter import make_set
 
@@ -40,7 +42,8 @@ def source_of(data, utt):
 def test_format(data, tmp_path):
     result = format_set(data, tmp_path / "raw", nj=1)
     assert (result.utterances, result.made, result.referred, result.done) == (40, 40, 20, False)
-    assert list(result.notes) == ["resampled"] and len(result.notes["resampled"]) == 20
+    first = "s-00, s-02, s-04, s-06, s-08, ... (20 in all)"
+    assert result.found == {"resampled": ("put right", 20, first)}
     made = DataDir.load(tmp_path / "raw")
     given = DataDir.load(data)
     assert (made.text, made.utt2spk, made.extra) == (given.text, given.utt2spk, given.extra)
@@ -87,21 +90,97 @@ def test_faults_are_collected_and_nothing_is_lost(data, tmp_path, capsys):
     Path(bad["s-01"]).write_bytes(b"no audio at all")
     Path(bad["s-20"]).write_bytes(saved["s-20"][:100])
     Path(bad["s-39"]).unlink()
-    with pytest.raises(
-        ValueError, match="the audio of 4 of 40 utterances cannot be used"
-    ) as caught:
-        format_set(data, tmp_path / "raw", nj=2)
-    listed = (tmp_path / "raw" / "audio_faults.txt").read_text().splitlines()
-    assert [line.split()[0] for line in listed] == list(bad)
-    assert listed[3] == f"s-39 {bad['s-39']}: no such file"
-    assert all(line in str(caught.value) for line in listed)
+    message = (
+        r"the audio of 4 of 40 utterances cannot be used; allowed is a share of 0.05 \(--max_f"
+    )
+    with pytest.raises(ValueError, match=message) as caught:
+        format_set(data, tmp_path / "raw", nj=2, max_faulty=0.05)
+    report = tmp_path / "raw" / "faults.tsv"
+    assert f"All are listed in {report}" in str(caught.value)
+    listed = [one for one in read_findings(report) if one.done == "left out"]
+    assert {one.utterance: one.fault for one in listed} == {
+        "s-00": "empty",
+        "s-01": "not audio",
+        "s-20": "truncated",
+        "s-39": "missing",
+    }
+    assert listed[3].file == bad["s-39"] and listed[3].found == "no such file"
+    assert all(f"  {one.utterance} {one.file}: {one.found}" in str(caught.value) for one in listed)
     assert not (tmp_path / "raw" / "wav.scp").exists()  # an unfinished set is not taken for one
     for utt, content in saved.items():
         Path(bad[utt]).write_bytes(content)
     result = format_set(data, tmp_path / "raw", nj=1)
-    assert (result.made, result.kept) == (4, 36)
-    assert not (tmp_path / "raw" / "audio_faults.txt").exists()
+    assert (result.made, result.kept, result.left_out) == (4, 36, 0)
+    assert {one.fault for one in read_findings(report)} == {"resampled"}
     assert len(DataDir.load(tmp_path / "raw").text) == 40
+
+
+def test_a_few_faults_are_left_out_of_a_training_set(data, tmp_path):
+    bad = Path(source_of(data, "s-07"))
+    content = bad.read_bytes()
+    bad.write_bytes(content[:2000])
+    result = format_set(data, tmp_path / "raw", nj=1, max_faulty=0.025)
+    assert (result.utterances, result.left_out) == (39, 1)
+    assert "raw: WARNING: truncated, left out: s-07" in str(result)
+    made = DataDir.load(tmp_path / "raw")
+    assert "s-07" not in made.text and len(made.extra["utt2topic"]) == 39
+    again = format_set(data, tmp_path / "raw", nj=1, max_faulty=0.025)
+    assert again.done and "WARNING: truncated, left out: s-07" in str(again)
+    with pytest.raises(ValueError, match=r"1 of 40 utterances cannot be used; .* share of 0.01"):
+        format_set(data, tmp_path / "raw", nj=1)  # a finished set that is no longer good enough
+    shutil.copytree(data, tmp_path / "test_cs")
+    with pytest.raises(ValueError, match="a test set is taken whole: the score would be of anoth"):
+        format_set(tmp_path / "test_cs", tmp_path / "raw_test", nj=1, max_faulty=0.5)
+    bad.write_bytes(content)  # mended: only that one is made
+    result = format_set(data, tmp_path / "raw", nj=1)
+    assert (result.utterances, result.made, result.kept, result.found.keys()) == (
+        40,
+        1,
+        39,
+        {"resampled"},
+    )
+    with pytest.raises(ValueError, match="max_faulty is a share within 0 and 1, got 5"):
+        format_set(data, tmp_path / "raw", max_faulty=5)
+
+
+def test_what_another_run_may_read_is_tried_again(data, tmp_path):
+    wav = read_table(data / "wav.scp")
+    wav["s-03"] = f"test -e '{tmp_path}/ready' && cat '{wav['s-03']}' |"
+    write_table(data / "wav.scp", wav)
+    for allowed in (False, True):
+        result = format_set(
+            data, tmp_path / "raw", AudioOptions(allow_pipes=allowed), nj=1, max_faulty=0.1
+        )
+        assert (result.left_out, result.found["command"][2]) == (1, "s-03")
+    (tmp_path / "ready").touch()
+    result = format_set(data, tmp_path / "raw", AudioOptions(allow_pipes=True), nj=1)
+    assert (result.made, result.kept, result.left_out) == (1, 39, 0)
+
+
+def test_one_report_of_all_sets(data, tmp_path, capsys):
+    folder, dump = data.parent, tmp_path / "dump" / "raw"
+    make_set(folder / "test_cs", {"s-1": (30.1, "a b"), "s-2": (1, "c"), "s-3": (1, "")})
+    make_set(folder / "valid", {"s|1": (1, "a b"), "s-v2": (30.5, "c")})
+    both = ["--sets", "train valid test_cs", "--dumpdir", str(dump), "--datadir", str(folder)]
+    main(["format", *both, "--nj", "1"])
+    main(["filter", "--sets", "train valid", "--dumpdir", str(dump), "--min_seconds", "0.01"])
+    printed = capsys.readouterr().out
+    assert "WARNING: over 30 s, kept (decoding refuses it, stage 4 drops it): s-1\n" in printed
+    assert f"what was found about the audio: {dump}/faults.md\n" in printed
+    rows = [line for line in (dump / "faults.md").read_text().splitlines() if line[:2] == "| "]
+    assert "| test_cs | 3 | over 30 s | 1 | kept | s-1 |" in rows
+    first = "s-00, s-02, s-04, s-06, s-08, ... (20 in all)"
+    assert f"| train | 3 | resampled | 20 | put right | {first} |" in rows
+    assert "| train | 4 | none | 0 | | |" in rows
+    assert "| valid | 4 | too long | 1 | left out | s-v2 |" in rows
+    assert f"| s-08 | {source_of(data, 's-08')} | 8000 Hz |" in rows
+    assert "| ... 10 more | | |" in rows
+    Path(source_of(data, "s-31")).write_bytes(b"")  # reported where the run fails, too
+    fails(["format", *both, "--nj", "1"], capsys)
+    assert "| train | 3 | empty | 1 | left out | s-31 |" in (dump / "faults.md").read_text()
+    (dump / "train" / "faults.tsv").write_text("a\tb\n")
+    with pytest.raises(ValueError, match=r"faults.tsv:1: not a line of a report"):
+        write_report(dump)
 
 
 def test_a_killed_run_goes_on(data, tmp_path, monkeypatch):
@@ -128,7 +207,7 @@ def test_a_killed_run_goes_on(data, tmp_path, monkeypatch):
 def test_too_long_test_utterance_is_named(tmp_path):
     make_set(tmp_path / "test_cs", {"s-1": (1, "a"), "s-2": (30.1, "b")})
     text = str(format_set(tmp_path / "test_cs", tmp_path / "raw", nj=1))
-    assert "WARNING: over 30 s" in text and text.endswith(": s-2")
+    assert "raw: WARNING: over 30 s, kept (decoding refuses" in text and text.endswith(": s-2")
     text = str(format_set(tmp_path / "test_cs", tmp_path / "raw", nj=1))
     assert "done already" in text and text.endswith(": s-2")
 

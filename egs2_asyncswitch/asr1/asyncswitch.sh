@@ -52,6 +52,7 @@ mix_phrases=                  # bilingual phrase lists for it, separated by spac
 mix_lines=20000               # how many lines to make
 switch_text=                  # options of synth_data switch that makes text_train, e.g. "--parallel a.ms.txt a.en.txt"; empty: not at all
 switch_speech=                # synth_data splice or speak with options: TRAIN_SET_cs, trained on with TRAIN_SET; empty: not at all
+max_faulty=0.01               # share of a training or validation set that stage 3 may leave out, its audio unusable; more is an error
 speed_perturb_factors=        # e.g. "0.9 1.0 1.1": train on TRAIN_SET_sp; empty: not at all
 lang_tokens="cs:ms ms:ms en:en" # language of an utterance or line -> Whisper's language token
 text_style=as_is              # casing and punctuation of the training text: as_is, or spoken (normalised)
@@ -250,7 +251,8 @@ fi
 if begin 3 "format: $datadir -> $dumpdir/raw"; then
     need_sets 1 "$datadir" "$prepared_sets"
     need_sets 2 "$datadir" "$train_set"
-    plugin prepare_data format --sets "$training_sets $test_sets $example_sets" --datadir "$datadir" --dumpdir "$dumpdir/raw" --nj "$nj"
+    plugin prepare_data format --sets "$training_sets $test_sets $example_sets" --datadir "$datadir" --dumpdir "$dumpdir/raw" --nj "$nj" \
+        --max_faulty "$max_faulty"
 fi
 
 if begin 4 "filter the training sets (test sets stay whole)"; then

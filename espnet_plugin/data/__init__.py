@@ -1,8 +1,9 @@
 """Speech data on disk: Kaldi directories read strictly, audio formatted, filtered and counted.
 
-In the order of the data: `tables` and `datadir` read ``data/<set>``; `source` and `audio` read one
-recording; `journal` and `formatting` make ``dump/raw/<set>``; `filtering` drops what cannot be
-trained on (`tokens`: too long a text); `statistics` counts; `commands` has the options.
+In the order of the data: `tables` and `datadir` read ``data/<set>``; `source`, `whole` and `audio`
+read one recording; `journal` and `formatting` make ``dump/raw/<set>``; `filtering` drops what
+cannot be trained on (`tokens`: too long a text); `faults` reports what both found; `statistics`
+counts; `commands` has the options.
 Nothing here imports torch or ESPnet.
 """
 

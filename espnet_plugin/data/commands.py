@@ -39,11 +39,17 @@ def build_parser(description: str | None) -> argparse.ArgumentParser:
     options.add_argument("--sets", type=words, default=[], help="several sets of --datadir")
     options.add_argument("--datadir", default="data", help="where the sets are")
     options.add_argument("--dumpdir", default="dump/raw", help="where formatted sets go")
-    options.add_argument("--channel", help="of several channels: a number from 0, or mean")
+    options.add_argument("--channel", default="mean", help="of several: a number from 0, or mean")
     _flag(options, "--copy", "copy audio that needs no conversion, too")
     _flag(options, "--allow_pipes", "run the shell commands in wav.scp")
     options.add_argument("--language", help="of all utterances, where there is no utt2lang")
     options.add_argument("--languages", type=words, help="the languages that are allowed")
+    options.add_argument(
+        "--max_faulty",
+        type=float,
+        default=0.01,
+        help="share of a set's utterances that may be left out, their audio unusable; tests: none",
+    )
     options.add_argument("--nj", type=int, default=os.cpu_count() or 1, help="processes")
     options.set_defaults(call=run_format)
 
@@ -68,14 +74,18 @@ def build_parser(description: str | None) -> argparse.ArgumentParser:
     return root
 
 
-def _each(names: list[str], work: Callable[[str], object]) -> None:
-    """Do all sets before failing, so that one run shows the faults of all."""
+def _each(names: list[str], work: Callable[[str], object], dumpdir: str | None) -> None:
+    """Do all sets before failing, so that one run shows the faults of all; then report them."""
+    from espnet_plugin.data.faults import write_report
+
     faults: list[Exception] = []
     for name in names:
         try:
             print(work(name), flush=True)
         except USER_ERRORS as error:
             faults.append(error)
+    if dumpdir is not None and Path(dumpdir).is_dir():
+        print(f"what was found about the audio: {write_report(dumpdir)}", flush=True)
     if len(faults) == 1:
         raise faults[0]
     if faults:
@@ -113,9 +123,10 @@ def run_format(options: argparse.Namespace) -> None:
             nj=options.nj,
             language=options.language,
             languages=options.languages,
+            max_faulty=options.max_faulty,
         )
 
-    _each(list(pairs), work)
+    _each(list(pairs), work, options.dumpdir if options.sets else None)
 
 
 def run_filter(options: argparse.Namespace) -> None:
@@ -129,7 +140,7 @@ def run_filter(options: argparse.Namespace) -> None:
         options.model,
         options.strict,
     )
-    _each(options.sets, lambda name: filter_set(options.dumpdir, name, limits))
+    _each(options.sets, lambda name: filter_set(options.dumpdir, name, limits), options.dumpdir)
 
 
 def run_stats(options: argparse.Namespace) -> None:

@@ -6,7 +6,6 @@ recipes), and a rerun with other limits starts from them.
 
 import hashlib
 import json
-import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -14,15 +13,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from espnet_plugin.checkpoint import atomic_write, read_json, sha256_file, write_json
+from espnet_plugin.checkpoint import read_json, sha256_file, write_json
 from espnet_plugin.data.audio import RATE
 from espnet_plugin.data.datadir import DataDir
+from espnet_plugin.data.faults import DROPPED, LEFT_OUT, TEST_SET, Finding, write_findings
 from espnet_plugin.data.formatting import FILTER_STAMP, formatted_set
 from espnet_plugin.data.tables import some
 from espnet_plugin.data.tokens import TokenCounter
-
-REPORT = "dropped.txt"
-TEST_SET = re.compile(r"(^|[_-])(test|eval)([_-]|\d|$)")
 
 
 @dataclass(frozen=True)
@@ -154,7 +151,7 @@ def _stamp(data: DataDir, limits: Limits) -> str:
 def filter_set(dumpdir: str | Path, name: str, limits: Limits | None = None) -> Filtered:
     """Filter ``<dumpdir>/<name>`` in place.
 
-    The list of what was dropped, with reasons, is ``dropped.txt`` there.
+    The list of what was dropped, with reasons, is ``dropped.tsv`` there (see `faults`).
 
     Args:
         dumpdir: ``dump/raw``.
@@ -197,8 +194,8 @@ def filter_set(dumpdir: str | Path, name: str, limits: Limits | None = None) -> 
         raise ValueError(f"{path}: no utterance is left of {len(data.text)}: {some(lines)}")
     write_json(path / FILTER_STAMP, {"stamp": None})
     data.subset(keep).write(path)
-    with atomic_write(path / REPORT, "w") as file:
-        file.writelines(f"{line}\n" for line in lines)
+    dropped = [Finding(u, why, LEFT_OUT, data.wav[u], what) for u, (why, what) in found.items()]
+    write_findings(path / DROPPED, dropped)
     counts = Counter(reason for reason, _ in found.values())
     result = Filtered(str(path), len(data.text), len(keep), dict(sorted(counts.items())))
     write_json(path / FILTER_STAMP, {"stamp": stamp, "result": asdict(result)})

@@ -4,12 +4,16 @@ A recording that is 16 kHz mono 16 bit WAV or FLAC already is referred to by the
 ``wav.scp`` (a relative one stays relative to the working directory, as in ESPnet's recipes); any
 other becomes FLAC in ``dump/raw/<set>/data``. A journal holds what was made, so a killed run, or
 one with faults, goes on where it was; a stamp over the inputs tells when there is nothing to do.
+
+What is wrong with the audio stands in ``faults.tsv`` (see `faults`). Utterances that cannot be
+used are left out of training and validation sets, up to a share; a test set is taken whole or not
+at all.
 """
 
 import hashlib
 import multiprocessing
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,15 +22,30 @@ from espnet_plugin.checkpoint import atomic_write, read_json, write_json
 from espnet_plugin.cli import nearest, progress
 from espnet_plugin.data.audio import RATE, AudioOptions, Cut, Made, make_recording
 from espnet_plugin.data.datadir import MAPS, DataDir
-from espnet_plugin.data.journal import entry_of, read_journal, signatures_of, stamp_of
-from espnet_plugin.data.tables import some
+from espnet_plugin.data.faults import (
+    DROPPED,
+    FAULTS,
+    KEPT,
+    LEFT_OUT,
+    PUT_RIGHT,
+    TEST_SET,
+    Counts,
+    Finding,
+    count,
+    read_findings,
+    write_findings,
+)
+from espnet_plugin.data.journal import entry_of, lasts, read_journal, signatures_of, stamp_of
 
 STAMP = "format.json"
 JOURNAL = "format_journal.jsonl"
-FAULTS = "audio_faults.txt"
 FILTER_STAMP = "filter.json"
 LONG = 30.0  # seconds: Whisper's window
+MAX_FAULTY = 0.01  # share of a set's utterances whose audio may be unusable
+AS_IT_IS = ("silent", "short MP3", "no end mark")  # oddities about which nothing was done
 BATCH = 16  # recordings that a worker takes at a time
+
+LONG_FAULT = f"over {LONG:.0f} s"
 
 Job = tuple[str, list[Cut], bool, AudioOptions]
 
@@ -42,9 +61,9 @@ class Formatted:
         made: Utterances worked on in this run.
         kept: Utterances that an earlier run had made.
         referred: Utterances whose audio is referred to, not copied.
+        left_out: Utterances whose audio cannot be used.
         done: The stamp matched: nothing was touched.
-        too_long: Utterances over 30 s, which decoding refuses.
-        notes: Utterances by what was put right: ``resampled``, ``clipped``, ``cut``.
+        found: What was found by fault: what was done, how many, the first utterances.
     """
 
     path: str
@@ -53,9 +72,9 @@ class Formatted:
     made: int = 0
     kept: int = 0
     referred: int = 0
+    left_out: int = 0
     done: bool = False
-    too_long: list[str] = field(default_factory=list)
-    notes: dict[str, list[str]] = field(default_factory=dict)
+    found: Counts = field(default_factory=dict)
 
     def __str__(self) -> str:
         text = f"{self.path}: {self.utterances} utterances, {self.seconds / 3600:.2f} h"
@@ -63,13 +82,10 @@ class Formatted:
             text += "; done already"
         else:
             text += f"; {self.made} made, {self.kept} made before, {self.referred} referred to"
-        for note, utts in sorted(self.notes.items()):
-            text += f"\n{self.path}: {note}: {some(utts)}"
-        if self.too_long:
-            text += (
-                f"\n{self.path}: WARNING: over {LONG:.0f} s, which decoding refuses (filter "
-                f"drops them from training sets): {some(self.too_long)}"
-            )
+        for fault, (done, _, first) in self.found.items():
+            warning = "" if done == PUT_RIGHT else "WARNING: "
+            note = " (decoding refuses it, stage 4 drops it)" if fault == LONG_FAULT else ""
+            text += f"\n{self.path}: {warning}{fault}, {done}{note}: {first}"
         return text
 
 
@@ -130,17 +146,44 @@ def _make(jobs: list[Job], nj: int) -> Iterator[list[Made]]:
         yield from pool.map(_make_batch, batches)
 
 
-def _raise_faults(output: Path, data: DataDir, faults: dict[str, str], n: int) -> None:
+def _findings(data: DataDir, known: Mapping[str, Made]) -> list[Finding]:
+    """Return what is odd or wrong about the audio, for the report."""
+
     def source(utt: str) -> str:
         return data.wav[utt if data.segments is None else data.segments[utt].recording]
 
-    lines = [f"{utt} {source(utt)}: {faults[utt]}" for utt in sorted(faults)]
-    with atomic_write(output / FAULTS, "w") as file:
-        file.writelines(f"{line}\n" for line in lines)
-    shown = "\n".join(f"  {line}" for line in lines[:5])
+    found = []
+    for utt, made in known.items():
+        if made.fault is not None:
+            found.append(Finding(utt, made.kind, LEFT_OUT, source(utt), made.fault))
+            continue
+        for note, detail in made.notes.items():
+            done = KEPT if note in AS_IT_IS else PUT_RIGHT
+            found.append(Finding(utt, note, done, source(utt), detail))
+        if made.samples > LONG * RATE:
+            length = f"{made.samples / RATE:.2f} s"
+            found.append(Finding(utt, LONG_FAULT, KEPT, source(utt), length))
+    return sorted(found, key=lambda finding: finding.utterance)
+
+
+def _check_share(data: DataDir, output: Path, left_out: int, total: int, most: float) -> None:
+    """Refuse a set of which too much cannot be used.
+
+    Raises:
+        ValueError: Names the report and the first utterances.
+    """
+    test = TEST_SET.search(output.name) is not None
+    if not left_out or (not test and left_out < total and left_out <= most * total):
+        return
+    findings = [f for f in read_findings(output / FAULTS) if f.done == LEFT_OUT]
+    shown = "\n".join(f"  {f.utterance} {f.file}: {f.found}" for f in findings[:5])
+    allowed = f"allowed is a share of {most:g} (--max_faulty)"
+    if test:
+        allowed = "a test set is taken whole: the score would be of another set"
     raise ValueError(
-        f"{data.path}: the audio of {len(faults)} of {n} utterances cannot be used; all are listed "
-        f"in {output / FAULTS}; what was made is kept for the next run. The first:\n{shown}"
+        f"{data.path}: the audio of {left_out} of {total} utterances cannot be used; {allowed}. "
+        f"All are listed in {output / FAULTS}; what was made is kept for the next run. The first:\n"
+        f"{shown}"
     )
 
 
@@ -152,6 +195,7 @@ def format_set(
     nj: int | None = None,
     language: str | None = None,
     languages: Collection[str] | None = None,
+    max_faulty: float = MAX_FAULTY,
 ) -> Formatted:
     """Make ``dump/raw/<set>`` out of ``data/<set>``.
 
@@ -162,37 +206,42 @@ def format_set(
         nj: Worker processes; None takes one per processor. The result does not depend on it.
         language: Language of all utterances, for a directory without ``utt2lang``.
         languages: Languages allowed; None allows all.
+        max_faulty: Share of the utterances whose audio may be unusable: they are left out. Nothing
+            is left out of a test set.
 
     Returns:
         What was done.
 
     Raises:
         FileNotFoundError: The source or one of its tables is missing.
-        ValueError: Malformed tables, or unusable audio (all of it listed in ``audio_faults.txt``;
-            the good utterances are kept, but the set has no ``wav.scp`` until all are good).
+        ValueError: Malformed tables, or more unusable audio than allowed (all of it listed in
+            ``faults.tsv``; what was made is kept, but the set has no ``wav.scp``).
     """
     output, options = Path(output), options or AudioOptions()
+    if not 0 <= max_faulty <= 1:
+        raise ValueError(f"max_faulty is a share within 0 and 1, got {max_faulty}")
     data = DataDir.load(source, language=language, languages=languages)
     if data.path.resolve() == output.resolve():
         raise ValueError(f"{output}: input and output are the same directory")
     signatures = signatures_of(data, options)
     stamp = stamp_of(data, signatures)
     journal = output / JOURNAL
-    good = read_journal(journal, signatures)
-    todo = set(signatures) - set(good)
+    known = read_journal(journal, signatures)
+    todo = set(signatures) - set(known)
+    total = len(signatures)
     if not todo and (output / STAMP).is_file() and (output / "wav.scp").is_file():
         previous = read_json(output / STAMP)
         if previous["stamp"] == stamp:
+            _check_share(data, output, previous["result"]["left_out"], total, max_faulty)
             return Formatted(**previous["result"] | {"path": str(output), "done": True})
     # From here on the directory is in the making, and must not be taken for the finished set.
     output.mkdir(parents=True, exist_ok=True)
     stale = [p.name for p in output.iterdir() if MAPS.fullmatch(p.name)]
-    for name in (STAMP, "wav.scp", FILTER_STAMP, FAULTS, *stale):
+    for name in (STAMP, "wav.scp", FILTER_STAMP, FAULTS, DROPPED, *stale):
         (output / name).unlink(missing_ok=True)
-    kept = len(good)
+    kept = sum(made.fault is None for made in known.values())
     with atomic_write(journal, "w") as file:
-        file.writelines(entry_of(good[utt], signatures[utt]) for utt in sorted(good))
-    faults: dict[str, str] = {}
+        file.writelines(entry_of(known[utt], signatures[utt]) for utt in sorted(known))
     jobs = _jobs(data, todo, output, options)
     with (
         open(journal, "a", encoding="utf-8", newline="\n") as file,
@@ -200,25 +249,23 @@ def format_set(
     ):
         for results in _make(jobs, os.cpu_count() or 1 if nj is None else nj):
             for made in results:
-                if made.fault is None:
-                    good[made.utt] = made
+                known[made.utt] = made
+                if lasts(made):
                     file.write(entry_of(made, signatures[made.utt]))
-                else:
-                    faults[made.utt] = made.fault
             file.flush()
             bar.update(len(results))
-    if faults:
-        _raise_faults(output, data, faults, len(signatures))
-    samples = {utt: good[utt].samples for utt in data.utterances}
-    wav = {utt: good[utt].path for utt in data.utterances}
-    replace(data, wav=wav, segments=None, num_samples=samples).write(output)
+    findings = _findings(data, known)
+    write_findings(output / FAULTS, findings)
+    good = {utt: made for utt, made in sorted(known.items()) if made.fault is None}
+    _check_share(data, output, total - len(good), total, max_faulty)
+    samples = {utt: made.samples for utt, made in good.items()}
+    wav = {utt: made.path for utt, made in good.items()}
+    whole = data if len(good) == total else data.subset(good)
+    replace(whole, wav=wav, segments=None, num_samples=samples).write(output)
     result = Formatted(str(output), len(samples), sum(samples.values()) / RATE)
-    result.made, result.kept = len(todo), kept
+    result.made, result.kept, result.left_out = len(todo), kept, total - len(good)
     made_here = str(output / "data")
     result.referred = sum(not path.startswith(made_here) for path in wav.values())
-    result.too_long = [utt for utt, n in samples.items() if n > LONG * RATE]
-    for utt in data.utterances:
-        for note in good[utt].notes:
-            result.notes.setdefault(note, []).append(utt)
+    result.found = count(findings)
     write_json(output / STAMP, {"stamp": stamp, "result": asdict(result)})
     return result

@@ -10,7 +10,8 @@ from espnet_plugin.data.audio import AudioOptions, Made
 from espnet_plugin.data.datadir import DataDir
 from espnet_plugin.data.source import plain_file
 
-VERSION = 1  # part of every signature: raise it when the output changes
+VERSION = 2  # part of every signature: raise it when the output changes
+PASSING = ("unreadable", "command")  # faults that another run may not have
 
 
 def signatures_of(data: DataDir, options: AudioOptions) -> dict[str, list[Any]]:
@@ -35,7 +36,9 @@ def stamp_of(data: DataDir, signatures: dict[str, list[Any]]) -> str:
 
 
 def read_journal(path: Path, signatures: dict[str, list[Any]]) -> dict[str, Made]:
-    """Return the utterances that were made from the present inputs and still exist.
+    """Return what is known of utterances whose inputs are the present ones.
+
+    That is those that were made and still exist, and those whose audio has a fault.
 
     Raises:
         ValueError: A line other than the last is no JSON.
@@ -50,15 +53,27 @@ def read_journal(path: Path, signatures: dict[str, list[Any]]) -> dict[str, Made
                 raise ValueError(f"{path}:{number}: damaged; remove this file") from None
             break
         utt = entry["utt"]
+        made.pop(utt, None)
         if signatures.get(utt) != entry["from"]:
-            made.pop(utt, None)
+            continue
+        if "fault" in entry:
+            made[utt] = Made(utt, fault=entry["fault"], kind=entry["kind"])
         elif os.path.isfile(entry["path"]) and os.path.getsize(entry["path"]) == entry["size"]:
             made[utt] = Made(utt, entry["path"], entry["samples"], notes=entry["notes"])
     return made
 
 
+def lasts(made: Made) -> bool:
+    """Tell whether the same input would give the same result: not where it could not be read."""
+    return made.fault is None or made.kind not in PASSING
+
+
 def entry_of(made: Made, signature: list[Any]) -> str:
-    """Return the journal's line about an utterance that was made."""
-    entry = {"utt": made.utt, "path": made.path, "samples": made.samples, "notes": made.notes}
-    entry |= {"size": os.path.getsize(made.path), "from": signature}
-    return json.dumps(entry) + "\n"  # ASCII: half a line is still text
+    """Return the journal's line about an utterance that was made, or has a fault that lasts."""
+    entry: dict[str, Any] = {"utt": made.utt}
+    if made.fault is not None:
+        entry |= {"fault": made.fault, "kind": made.kind}
+    else:
+        entry |= {"path": made.path, "samples": made.samples, "notes": made.notes}
+        entry["size"] = os.path.getsize(made.path)
+    return json.dumps(entry | {"from": signature}) + "\n"  # ASCII: half a line is still text

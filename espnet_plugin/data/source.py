@@ -5,22 +5,43 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import IO, TYPE_CHECKING
 
 import soundfile
 
-UNKNOWN_LENGTH = 0x7FFF0000  # bytes; programs that write to a pipe leave such sizes in the header
-# libsndfile's log: the chunk of samples in WAV, AIFF, AU, and the whole file in W64, RF64
-SIZES = re.compile(
-    r"^ *(?:data|SSND|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)", re.MULTILINE
+from espnet_plugin.data.whole import (
+    HEADER_SLACK,
+    UNKNOWN_LENGTH,
+    cut_off,
+    has_end_mark,
+    kind_of_content,
+    mislabelled,
+    missing_part,
 )
-SPHERE_COUNT = re.compile(rb"^sample_count -i (\d+)$", re.MULTILINE)  # in the first 1 024 bytes
-HEADER_SLACK = 64  # bytes; some programs count the header as samples
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+__all__ = ["HEADER_SLACK", "UNKNOWN_LENGTH", "AudioError", "describe", "oddities", "open_audio"]
+
 ARK = re.compile(r"(.+):(\d+)")
 
 
 class AudioError(Exception):
-    """Audio that cannot be used; the message says why, without the utterance."""
+    """Audio that cannot be used; the message says why, without the utterance.
+
+    Attributes:
+        kind: The fault in a word or two, the same for all such audio: it is counted by that.
+
+    Args:
+        message: What was found.
+        kind: As above.
+    """
+
+    def __init__(self, message: str, kind: str = "damaged") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 def describe(error: soundfile.LibsndfileError) -> str:
@@ -36,54 +57,116 @@ def plain_file(source: str) -> str | None:
     return match[1] if match and not os.path.exists(source) else source
 
 
-def _read_ark(path: str, offset: int) -> bytes:
-    """Return the audio file inside an ark, in the forms that kaldiio and ESPnet write.
+class _Rest(io.RawIOBase):
+    """A file from some byte on, as a file of its own: an ark does not say how long a FLAC is."""
+
+    def __init__(self, path: str, offset: int) -> None:
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by close()
+        self._offset = offset
+        self._file.seek(offset)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int | None:
+        return self._file.readinto(buffer)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = self._offset if whence == os.SEEK_SET else 0
+        return self._file.seek(offset + start, whence) - self._offset
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _open_ark(path: str, offset: int) -> IO[bytes]:
+    """Open the audio file inside an ark, in the forms that kaldiio and ESPnet write.
 
     kaldiio's own reader would also unpickle, and passes over a truncated entry.
     """
     with open(path, "rb") as file:
         file.seek(offset)
         magic = file.read(8)
+        if not magic:
+            raise AudioError(f"truncated: the ark ends before byte {offset}", "truncated")
         if magic[:5] == b"AUDIO":  # then a byte n, and the length in n bytes
             file.seek(offset + 6)
-            size = int.from_bytes(file.read(magic[5]), "little")
+            size = int.from_bytes(file.read(magic[5] if len(magic) > 5 else 0), "little")
         elif magic[:4] == b"RIFF":
             file.seek(offset)
             size = int.from_bytes(magic[4:], "little") + 8
         elif magic[:4] == b"fLaC":
-            file.seek(offset)
-            return file.read()
+            return io.BufferedReader(_Rest(path, offset))
         else:
-            raise AudioError(f"no audio at byte {offset} of the ark (AUDIO, WAV or FLAC is needed)")
-        data = file.read(size)
+            raise AudioError(
+                f"no audio at byte {offset} of the ark (AUDIO, WAV or FLAC is needed)", "not audio"
+            )
+        data = file.read(min(size, os.path.getsize(path)))  # a size may be damaged
     if len(data) < size:
-        raise AudioError(f"truncated: {len(data)} of {size} bytes at byte {offset} of the ark")
-    return data
+        raise AudioError(
+            f"truncated: {len(data)} of {size} bytes at byte {offset} of the ark", "truncated"
+        )
+    return io.BytesIO(data)
 
 
-def _run_pipe(source: str) -> bytes:
+def _run_pipe(source: str) -> IO[bytes]:
     result = subprocess.run(
         source.removesuffix("|"), shell=True, capture_output=True, stdin=subprocess.DEVNULL
     )
     if result.returncode:
         last = result.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
-        raise AudioError(f"the command failed with {result.returncode}: {' '.join(last)}")
-    return result.stdout
+        message = f"the command failed with {result.returncode}: {' '.join(last)}"
+        raise AudioError(message, "command")
+    return io.BytesIO(result.stdout)
 
 
-def _head(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read(1024)
+def _open_bytes(source: str, allow_pipes: bool) -> IO[bytes]:
+    """Open the bytes of an entry."""
+    path = plain_file(source)
+    if path is None:
+        if not allow_pipes:
+            message = "is a shell command; give --allow_pipes true if you trust the data"
+            raise AudioError(message, "command")
+        return _run_pipe(source)
+    if not os.path.exists(path):
+        raise AudioError("no such file", "missing")
+    if not os.path.isfile(path):
+        raise AudioError("not a file", "missing")
+    try:
+        if path != source:
+            return _open_ark(path, int(source.rpartition(":")[2]))
+        return open(path, "rb")
+    except OSError as error:
+        raise AudioError(f"cannot be read: {error.strerror}", "unreadable") from None
 
 
-def _check_whole(audio: soundfile.SoundFile, head: bytes) -> None:
-    """Compare the header's length with the file's: libsndfile itself passes over a cut file."""
-    lengths = SIZES.search(audio.extra_info)
-    if lengths and int(lengths[2]) + HEADER_SLACK < int(lengths[1]) < UNKNOWN_LENGTH:
-        raise AudioError(f"truncated: {lengths[2]} of {lengths[1]} bytes")
-    count = SPHERE_COUNT.search(head) if audio.format == "NIST" else None
-    if count and audio.frames < int(count[1]):
-        raise AudioError(f"truncated: {audio.frames} of {int(count[1])} samples")
+def _open_sound(file: IO[bytes], name: str | None) -> soundfile.SoundFile:
+    """Open bytes as sound; by its name where it has one, which is quicker."""
+    try:
+        head = file.read(1024)
+    except OSError as error:
+        raise AudioError(f"cannot be read: {error.strerror}", "unreadable") from None
+    if not head:
+        raise AudioError("empty: 0 bytes", "empty")
+    file.seek(0)
+    try:
+        audio = soundfile.SoundFile(file if name is None else name)
+    except soundfile.LibsndfileError as error:
+        if missing := cut_off(head, file, _size(file)):
+            raise AudioError(f"truncated: {missing}", "truncated") from None
+        if content := kind_of_content(head):
+            raise AudioError(f"not audio that can be read: is {content}", "not audio") from None
+        raise AudioError(f"corrupt or no audio: {describe(error)}", "not audio") from None
+    except TypeError:  # soundfile wants to be told what a file called .raw holds
+        raise AudioError("named .raw: has no header that says what it is", "not audio") from None
+    if audio.format == "RAW":  # libsndfile takes anything called .vox or .gsm for that
+        audio.close()
+        raise AudioError("has no header that says what it is", "not audio")
+    return audio
 
 
 @contextmanager
@@ -100,29 +183,41 @@ def open_audio(source: str, allow_pipes: bool = False) -> Iterator[soundfile.Sou
     Raises:
         AudioError: It is missing, empty, truncated or no audio, or a command without permission.
     """
-    path = plain_file(source)
-    data: bytes | None = None
-    if path is None:
-        if not allow_pipes:
-            raise AudioError("is a shell command; give --allow_pipes true if you trust the data")
-        data = _run_pipe(source)
-    elif not os.path.exists(path):
-        raise AudioError("no such file")
-    elif not os.path.isfile(path):
-        raise AudioError("not a file")
-    try:
-        if path is not None and path != source:
-            data = _read_ark(path, int(source.rpartition(":")[2]))
-        head = data[:1024] if data is not None else _head(source)
-        if not head:
-            raise AudioError("empty: 0 bytes")
-        audio = soundfile.SoundFile(source if data is None else io.BytesIO(data))
-    except soundfile.LibsndfileError as error:
-        raise AudioError(f"corrupt or no audio: {describe(error)}") from None
-    except OSError as error:
-        raise AudioError(f"cannot be read: {error.strerror}") from None
-    with audio:  # outside of the handlers above: what the caller's block raises is not ours
-        _check_whole(audio, head)
-        if audio.frames == 0:
-            raise AudioError("empty: no samples")
+    with ExitStack() as stack:
+        file = stack.enter_context(_open_bytes(source, allow_pipes))
+        audio = stack.enter_context(
+            _open_sound(file, source if plain_file(source) == source else None)
+        )
+        place = file.tell()  # libsndfile may be reading the same file
+        missing = missing_part(audio, file, _size(file))
+        file.seek(place)
+        if missing:
+            raise AudioError(f"truncated: {missing}", "truncated")
+        if audio.frames <= 0:
+            raise AudioError("empty: no samples", "empty")
         yield audio
+
+
+def _size(file: IO[bytes]) -> int:
+    return file.seek(0, os.SEEK_END)
+
+
+def oddities(source: str, audio: soundfile.SoundFile) -> dict[str, str]:
+    """Say what is odd about a file that can be used all the same.
+
+    Args:
+        source: Its ``wav.scp`` value.
+        audio: The same, open.
+
+    Returns:
+        What was found, by kind: ``mislabelled``, ``no end mark``.
+    """
+    if plain_file(source) != source:
+        return {}
+    found = {}
+    if label := mislabelled(source, audio):
+        found["mislabelled"] = label
+    with open(source, "rb") as file:
+        if not has_end_mark(audio, file, _size(file)):
+            found["no end mark"] = "may be truncated"
+    return found
