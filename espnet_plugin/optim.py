@@ -1,20 +1,21 @@
 """The optimiser: one parameter group per group of the method, with its own rate and decay."""
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 
 from espnet_plugin.cli import nearest
 from espnet_plugin.groups import GROUPS, group_of, is_fixed
+from espnet_plugin.optim8bit import adamw8bit, load_class
 
 FUSED = ("cpu", "cuda")  # devices with fused optimisers
 
 
 def build_optimizer(
     model: torch.nn.Module,
-    optim_class: type[torch.optim.Optimizer],
+    optim_class: Callable[..., torch.optim.Optimizer],
     optim_conf: Mapping[str, Any],
     group_lr: Mapping[str, float] | None = None,
     group_weight_decay: Mapping[str, float] | None = None,
@@ -24,7 +25,7 @@ def build_optimizer(
 
     Args:
         model: A model whose parameters are those of a Whisper module, under any known prefix.
-        optim_class: A torch optimiser class.
+        optim_class: A torch optimiser class, or `optim8bit.adamw8bit`.
         optim_conf: Its options, the same for every group. A class that has a fused form (one pass
             over memory in place of several) gets `fused: true` unless something else is said.
         group_lr: Learning rates of single groups, in place of `optim_conf["lr"]`.
@@ -46,6 +47,8 @@ def build_optimizer(
             f"optim_conf: {optim_class.__name__} has no option '{unknown[0]}'"
             f"{nearest(unknown[0], known)}; it has {', '.join([*known][1:])}"
         )
+    if optim_class is adamw8bit:
+        optim_class = load_class()
     conf = dict(optim_conf)
     if "fused" in known and not {"fused", "foreach", "differentiable"} & set(conf):
         conf["fused"] = all(p.device.type in FUSED for p in model.parameters())

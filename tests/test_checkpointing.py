@@ -10,7 +10,7 @@ import torch
 
 from espnet_plugin import checkpointing, compiling
 from espnet_plugin import whisper as passes
-from espnet_plugin.groups import group_of, is_fixed, select
+from espnet_plugin.groups import select
 from espnet_plugin.model import AsyncSwitchModel
 from espnet_plugin.stages import STAGES
 
