@@ -15,7 +15,8 @@ from espnet_plugin.checkpoint import (
     write_json,
 )
 from espnet_plugin.groups import GROUPS, group_of, is_fixed
-from espnet_plugin.trainer import CURVE, read_curve
+from espnet_plugin.training.curve import CURVE, read_curve
+from espnet_plugin.training.saving import remove_checkpoints
 
 KEEPS = ("best", "last", "average")
 TRAINING = "training.json"
@@ -133,8 +134,7 @@ def finish(
             curve[0]["valid_loss"],
         )
     if not keep_checkpoints:
-        for path in [*output.glob("*.pth")]:
-            path.unlink()
+        remove_checkpoints(output)
     write_json(output / TRAINING, record)  # last: its presence says that the system is finished
     return proof
 

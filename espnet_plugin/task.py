@@ -14,6 +14,7 @@ from espnet2.train.collate_fn import CommonCollateFn
 from espnet2.utils import config_argparse
 from espnet2.utils.nested_dict_action import NestedDictAction
 from espnet2.utils.types import str2bool
+from torch.multiprocessing.spawn import ProcessExitedException
 
 import espnet_plugin
 from espnet_plugin import augment, distributed, pair_batches
@@ -29,6 +30,7 @@ from espnet_plugin.prompt import PromptBuilder, parse_lang_tokens
 from espnet_plugin.stages import STAGES, get_stage
 from espnet_plugin.text_store import TextStore
 from espnet_plugin.trainer import AsyncSwitchTrainer
+from espnet_plugin.training import stopping
 
 espnet_plugin.register()  # spawned processes import this module, and need the classes too
 
@@ -118,7 +120,13 @@ class AsyncSwitchTask(ASRTask):
             cls.check_required_command_args(args)
             distributed.resolve(args)
             cls.prepare(args)
-        super().main(args=args)
+        with stopping.listen(to_children=args.multiprocessing_distributed):
+            try:
+                super().main(args=args)
+            except ProcessExitedException as error:
+                if error.exit_code == stopping.EXIT_AGAIN:
+                    raise stopping.Stopped from None
+                raise
         if args.dry_run or args.collect_stats:
             return
         with distributed.parting():  # the others wait until the system is complete
@@ -132,6 +140,12 @@ class AsyncSwitchTask(ASRTask):
                     args.keep_checkpoints,
                 )
                 print(summary(args.output_dir), flush=True)
+
+    @classmethod
+    def main_worker(cls, args: argparse.Namespace) -> None:
+        """Do the work of one process, which a signal stops between two updates."""
+        with stopping.listen():
+            super().main_worker(args)
 
     @classmethod
     def moved_groups(cls, args: argparse.Namespace) -> tuple[str, ...]:

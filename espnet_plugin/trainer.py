@@ -1,9 +1,10 @@
-"""ESPnet's trainer, with the freeze schedule, atomic checkpoints, a curve and progress added."""
+"""ESPnet's trainer, with the freeze schedule, checkpoints that survive, a curve and progress."""
 
 import argparse
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from espnet2.utils.build_dataclass import build_dataclass
 from espnet_plugin.cli import progress
 from espnet_plugin.freeze import FreezeSchedule
 from espnet_plugin.sharding import consolidate
+from espnet_plugin.training import midway, resuming, stopping
 from espnet_plugin.training.curve import CURVE, read_curve
+from espnet_plugin.training.disk import check_room, tensor_bytes
 from espnet_plugin.training.progress import Batches, Run, mean
-from espnet_plugin.training.saving import CHECKPOINT, atomic_torch_save
+from espnet_plugin.training.saving import CHECKPOINT, EXTRA, Checkpoints
 
-__all__ = ["CURVE", "AsyncSwitchTrainer", "Options", "atomic_torch_save", "read_curve"]
+__all__ = ["CURVE", "AsyncSwitchTrainer", "Options", "read_curve"]
 
 
 @dataclass
@@ -27,7 +30,7 @@ class Options(TrainerOptions):
     """ESPnet's options and ours.
 
     Attributes:
-        checkpoint_seconds: As in `atomic_torch_save`.
+        checkpoint_seconds: Least time between two checkpoints at ends of epochs.
     """
 
     checkpoint_seconds: float
@@ -49,38 +52,82 @@ class AsyncSwitchTrainer(Trainer):
 
         Before the first epoch the validation loss of the start is measured (epoch 0 of
         `curve.csv`), so that one can see whether training helped at all.
+
+        Raises:
+            ValueError: If no checkpoint that is there can be read, or the disk is too small.
+            Stopped: After a signal, once the checkpoint is written.
         """
         options, distributed = kwargs["trainer_options"], kwargs["distributed_option"]
         output_dir = Path(options.output_dir)
         schedules = [s for s in kwargs["schedulers"] if isinstance(s, FreezeSchedule)]
-        main = not distributed.distributed or distributed.dist_rank == 0
-        run = cls._run = Run(output_dir, main, schedules, output_dir.name)
-        resumed = options.resume and (output_dir / CHECKPOINT).exists()
-        if resumed:
-            run.resume_curve()
-        if main:
+        rank = distributed.dist_rank if distributed.distributed else 0
+        checkpoints = Checkpoints(output_dir, options.checkpoint_seconds)
+        run = cls._run = Run(output_dir, not rank, schedules, output_dir.name, checkpoints)
+        run.options, run.rank = options, rank
+        run.world = distributed.dist_world_size if distributed.distributed else 1
+        checkpoints.say = partial(run.say, level=logging.WARNING)
+        if run.main:
+            if options.resume:
+                checkpoints.entries = resuming.find_checkpoint(output_dir, checkpoints.say) or []
+            cls._check_room(kwargs["model"], options)
             for schedule in schedules:
                 audit = schedule.audit()
                 logging.info("what moves at the start:\n%s", audit)
                 print(f"{run.label}: what moves at the start\n{audit}", flush=True)
-        if not resumed:
+        run.wait()
+        resumed = options.resume and (output_dir / CHECKPOINT).exists()
+        if resumed:
+            run.resume_curve()
+        else:
             with Reporter().observe("valid", epoch=1) as reporter:
-                iterator = kwargs["valid_iter_factory"].build_iter(1)
+                iterator = cls._until_stopped(kwargs["valid_iter_factory"].build_iter(1))
                 super().validate_one_epoch(
                     kwargs["model"], iterator, reporter, options, distributed
                 )
                 run.write(0, reporter)
         iterations = getattr(kwargs["train_iter_factory"], "num_iters_per_epoch", None)
         total = options.max_epoch * iterations if iterations else None
-        with (
-            progress(total, run.label, "update") as run.bar,
-            atomic_torch_save(options.checkpoint_seconds),
-        ):
-            if not main:
+        with progress(total, run.label, "update") as run.bar, checkpoints.replace_torch_save():
+            if not run.main:
                 run.bar = None
             elif run.updates and run.bar is not None:
-                run.bar.update(run.updates)
+                run.bar.update(run.updates * options.accum_grad)
             super().run(**kwargs)
+
+    @classmethod
+    def _check_room(cls, model: torch.nn.Module, options: Options) -> None:
+        moving = sum(tensor_bytes(p) for p in model.parameters() if p.requires_grad)
+        best = options.keep_nbest_models
+        files = 3 + (best if isinstance(best, int) else max(best, default=1))
+        sizes = tensor_bytes(model.state_dict()), moving, files
+        if warning := check_room(Path(options.output_dir), *sizes):
+            cls._run.checkpoints.say(warning)
+
+    @classmethod
+    def resume(cls, checkpoint: Any, model: Any, reporter: Any, **kwargs: Any) -> None:  # type: ignore[override]
+        """Load a checkpoint as ESPnet does, and bring the files of epochs to its moment."""
+        super().resume(checkpoint=checkpoint, model=model, reporter=reporter, **kwargs)
+        run, options = cls._run, cls._run.options
+        checkpoints, criteria = run.checkpoints, options.best_model_criterion
+        checkpoints.reporter = reporter.state_dict()
+        run.midway = midway.Midway.read(Path(checkpoint), run.world)
+        if run.main:
+            resuming.restore_weights(checkpoints, reporter, model)
+        run.wait()
+        best = options.keep_nbest_models
+        best = best if isinstance(best, int) else max(best, default=1)
+        say = checkpoints.say if run.main else logging.debug
+        resuming.forget_missing(run.output_dir, reporter, criteria, best, say)
+        if run.main:
+            resuming.link_best(run.output_dir, reporter, criteria)
+        at = run.midway
+        done = (at.epoch, at.batches) if at else (reporter.get_epoch() + 1, 0)
+        checkpoints.saved = done
+        run.say(
+            f"going on in epoch {done[0]} after {done[1]} batches"
+            if done[1]
+            else f"going on after epoch {done[0] - 1}"
+        )
 
     @classmethod
     def train_one_epoch(  # type: ignore[override]
@@ -95,12 +142,44 @@ class AsyncSwitchTrainer(Trainer):
         options: Any,
         distributed_option: Any,
     ) -> bool:
-        """Apply the freeze schedule (after DDP wrapped the model), then train an epoch."""
-        run = cls._run
-        run.begin_epoch(reporter.get_epoch())
-        # What watches batches goes between `iterator` and `Batches`: the latter counts what the
-        # trainer gets, and a resumed run draws as many again.
-        batches = Batches(iterator, run, reporter)
+        """Apply the freeze schedule (after DDP wrapped the model), then train an epoch.
+
+        An epoch that a signal interrupted goes on where it was: with the batches that are left,
+        and with the random state and the reports of that moment.
+        """
+        run, epoch, done = cls._run, reporter.get_epoch(), 0
+        run.begin_epoch(epoch)
+        stopping.spare_workers(iterator)
+        if (at := run.midway) is not None:
+            iterator, done = midway.remaining(iterator, at.batches), at.batches
+            midway.unpack_report(at.report, reporter)
+            midway.set_random_state(at.random[run.rank])
+            run.midway = None
+            if run.bar is not None:
+                run.bar.update(done)
+
+        def stop(batches: int) -> None:
+            consolidate(optimizers)
+            states = {
+                "model": getattr(model, "module", model).state_dict(),
+                "reporter": run.checkpoints.reporter,
+                "optimizers": [o.state_dict() for o in optimizers] if run.main else [],
+                "schedulers": [None if s is None else s.state_dict() for s in schedulers],
+                "scaler": None if scaler is None else scaler.state_dict(),
+                EXTRA: {
+                    "epoch": epoch,
+                    "batches": batches,
+                    "report": midway.pack_report(reporter),
+                    "random": midway.gathered(midway.random_state(), run.world > 1),
+                },
+            }
+            if run.main:
+                run.checkpoints.write(states, (epoch, batches))
+
+        run.write_midway = stop
+        # What watches batches goes between `iterator` and `Batches`. It gives one for each that it
+        # takes: a resumed run skips as many as `Batches` counted.
+        batches = Batches(iterator, run, reporter, cls._between, done)
         invalid = super().train_one_epoch(
             model,
             batches,
@@ -112,10 +191,28 @@ class AsyncSwitchTrainer(Trainer):
             options,
             distributed_option,
         )
+        consolidate(optimizers)
         run.train_loss = mean(reporter, "loss")
         run.updates += batches.done // options.accum_grad
-        consolidate(optimizers)  # ESPnet's checkpoint at the end of the epoch is rank 0's alone
-        return invalid
+        run.done = batches.done
+        # Where the last batches were done before a signal, there was no step now: not a failure.
+        return invalid and not reporter.stats.get("grad_norm")
+
+    @classmethod
+    def _between(cls, done: int) -> None:
+        """Stop between two updates of an epoch, if a signal asked for it."""
+        run = cls._run
+        run.done = done
+        if done % run.options.accum_grad == 0:
+            run.stop_if_asked()
+
+    @classmethod
+    def _until_stopped(cls, batches: Iterable[Any]) -> Iterator[Any]:
+        """Yield batches of validation until a signal asks to stop."""
+        stopping.spare_workers(batches)
+        for batch in batches:
+            yield batch
+            cls._run.stop_if_asked()
 
     @classmethod
     def validate_one_epoch(  # type: ignore[override]
@@ -131,7 +228,8 @@ class AsyncSwitchTrainer(Trainer):
         Raises:
             ValueError: If no batch was validated: the curve and the best epoch would be undefined.
         """
-        super().validate_one_epoch(model, iterator, reporter, options, distributed_option)
+        batches = cls._until_stopped(iterator)
+        super().validate_one_epoch(model, batches, reporter, options, distributed_option)
         if not reporter.stats.get("loss"):
             raise ValueError(f"{cls._run.label}: the validation set gives no batch")
         cls._run.write(reporter.get_epoch(), reporter)

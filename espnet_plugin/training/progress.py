@@ -4,16 +4,20 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from espnet2.train.reporter import SubReporter, aggregate
 
 from espnet_plugin.by_language import describe, summarise
 from espnet_plugin.freeze import FreezeSchedule
+from espnet_plugin.training import stopping
 from espnet_plugin.training.curve import CURVE, Row, read_curve, write_curve
+from espnet_plugin.training.midway import Midway, gathered
+from espnet_plugin.training.saving import Checkpoints
 
 
 @dataclass
@@ -29,12 +33,28 @@ class Run:
         updates: Optimiser's updates of all finished epochs.
         train_loss: Mean of the last epoch.
         bar: Progress, or None.
+        options: The trainer's.
+        rank: Of this process.
+        world: Number of processes.
+        epoch: The epoch that is trained, from 1.
+        done: Batches of it that are done.
+        midway: Where to go on in an epoch, until that is begun.
+        write_midway: Writes a checkpoint in the middle of an epoch, given the batches done; every
+            rank calls it.
     """
 
     output_dir: Path
     main: bool
     schedules: list[FreezeSchedule]
     label: str
+    checkpoints: Checkpoints
+    options: Any = None
+    rank: int = 0
+    world: int = 1
+    epoch: int = 0
+    done: int = 0
+    midway: Midway | None = None
+    write_midway: Callable[[int], None] | None = None
     started: float = field(default_factory=time.monotonic)
     seconds_before: float = 0.0
     rows: list[Row] = field(default_factory=list)
@@ -54,6 +74,7 @@ class Run:
 
         A run that was killed after its curve and before its checkpoint does an epoch again.
         """
+        self.epoch, self.done = epoch, 0
         self.rows = [row for row in self.rows if row["epoch"] < epoch]
         self.updates = int(self.rows[-1]["updates"]) if self.rows else 0
         for schedule in self.schedules:
@@ -75,6 +96,40 @@ class Run:
             if said := describe(measured, {k.removeprefix("valid_"): v for k, v in start.items()}):
                 self.say(f"epoch {epoch}: {said}")
 
+    def wait(self) -> None:
+        """Wait for the other ranks."""
+        if self.world > 1:
+            torch.distributed.barrier()
+
+    def stop_if_asked(self) -> None:
+        """End the run with a checkpoint if a signal asked any rank to; every rank has to call it.
+
+        Raises:
+            Stopped: Once the checkpoint is written.
+        """
+        several = self.world > 1
+        if not stopping.agreed(several, "cuda" if self.options.ngpu else "cpu"):
+            return
+        name = stopping.requested() or "a signal"
+        where = f"epoch {self.epoch} after {self.done} batches"
+        if self.write_midway is None:
+            where = "the start: nothing was trained yet"
+        elif gathered(self.checkpoints.saved, several)[0] != (self.epoch, self.done):
+            self.write_midway(self.done)
+        self.wait()  # a rank that ended early would let the launcher end the one that writes
+        self.say(
+            f"{name}: stopped with exit code {stopping.EXIT_AGAIN}. Run the same command again to "
+            f"go on from {where}"
+        )
+        raise stopping.Stopped
+
+    def advance(self, reporter: SubReporter) -> None:
+        """Move the progress bar by a batch."""
+        if self.bar is not None:
+            if losses := reporter.stats.get("loss"):
+                self.bar.set_postfix(loss=f"{float(losses[-1].value):.3f}", refresh=False)
+            self.bar.update(1)
+
     def say(self, message: str, level: int = logging.INFO) -> None:
         """Put a message of the run in the log and on stdout, beside the progress bar."""
         logging.log(level, "%s, %s", self.label, message)
@@ -90,23 +145,40 @@ def mean(reporter: SubReporter, key: str) -> float:
 
 
 class Batches:
-    """An epoch's batches, counted, with progress."""
+    """An epoch's batches as ESPnet's trainer gets them: counted, with progress, up to a signal.
 
-    def __init__(self, batches: Any, run: Run, reporter: SubReporter) -> None:
+    Attributes:
+        done: How many batches of the epoch the trainer has finished.
+    """
+
+    def __init__(
+        self,
+        batches: Any,
+        run: Run,
+        reporter: SubReporter,
+        between: Callable[[int], None],
+        done: int = 0,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            batches: Those that are left.
+            run: Has the progress bar.
+            reporter: Of this epoch.
+            between: Called with `done` before the first batch and after each; may raise.
+            done: Batches that were done before a run was resumed.
+        """
         self.source: Iterable[Any] = batches
-        self.run, self.reporter = run, reporter
-        self.done = 0
+        self.run, self.reporter, self.between = run, reporter, between
+        self.done = self.before = done
 
     def __len__(self) -> int:
-        return len(self.source)  # type: ignore[arg-type]
+        return self.before + len(self.source)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[Any]:
+        self.between(self.done)
         for batch in self.source:
             yield batch
             self.done += 1
-            if self.run.bar is not None:
-                losses = self.reporter.stats.get("loss")
-                if losses:
-                    loss = f"{float(losses[-1].value):.3f}"
-                    self.run.bar.set_postfix(loss=loss, refresh=False)
-                self.run.bar.update(1)
+            self.run.advance(self.reporter)
+            self.between(self.done)

@@ -1,0 +1,99 @@
+"""Signals that ask a run to stop: SIGTERM, and SIGUSR1 (Slurm's warning before the time limit).
+
+A handler only notes the signal. The trainer asks after each update; when any rank was asked, all
+ranks stop at the same update, the checkpoint is written, and the process exits with `EXIT_AGAIN`.
+"""
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from types import FrameType
+from typing import Any
+
+EXIT_AGAIN = 75  # sysexits.h: EX_TEMPFAIL, "try again"; Slurm's RequeueExit can list it
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+_received: list[str] = []
+
+
+class Stopped(SystemExit):
+    """Ends the process with `EXIT_AGAIN`: run the same command again to go on."""
+
+    def __init__(self) -> None:
+        super().__init__(EXIT_AGAIN)
+
+
+def requested() -> str | None:
+    """Return the name of the signal that asked this process to stop, or None."""
+    return _received[0] if _received else None
+
+
+def _note(number: int, frame: FrameType | None) -> None:
+    name = signal.Signals(number).name
+    if not _received:  # more of them must not break the checkpoint that the first one asked for
+        logging.warning("%s: stopping after this update", name)
+    _received.append(name)
+
+
+def _forward(number: int, frame: FrameType | None) -> None:
+    for child in multiprocessing.active_children():
+        if child.pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(child.pid, number)
+
+
+@contextmanager
+def listen(to_children: bool = False) -> Iterator[None]:
+    """Take the signals for the duration of the block.
+
+    Args:
+        to_children: Pass them to the child processes instead: for the parent of one process a GPU.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python takes signals in the main thread alone
+        return
+    handler = _forward if to_children else _note
+    old = {number: signal.signal(number, handler) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        _received.clear()
+        for number, before in old.items():
+            signal.signal(number, before)
+
+
+def agreed(distributed: bool, device: str = "cpu") -> bool:
+    """Tell whether any rank was asked to stop; every rank has to ask at the same update.
+
+    Args:
+        distributed: True where there are several processes.
+        device: That the backend's tensors lie on, `cuda` for NCCL.
+    """
+    if not distributed:
+        return bool(_received)
+    import torch
+
+    flag = torch.tensor(int(bool(_received)), device=device)
+    torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
+    return bool(flag.item())
+
+
+def spare_workers(loader: Any) -> None:
+    """Let the workers of a `DataLoader` outlive the signals, which Slurm sends to every process.
+
+    A dead worker would end the run at once, and without a checkpoint.
+    """
+    if getattr(loader, "num_workers", 0) and hasattr(loader, "worker_init_fn"):
+        loader.worker_init_fn = partial(_begin_worker, loader.worker_init_fn)
+
+
+def _begin_worker(then: Callable[[int], None] | None, worker: int) -> None:
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    if then is not None:
+        then(worker)
