@@ -107,9 +107,11 @@ class TextIterFactory(AbsIterFactory):
             each = self.batches.per_pass // (1 if self.shuffle else self.world_size)
         return range((epoch - 1) * each, epoch * each)
 
-    def windows_of_epoch(self, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def windows_of_epoch(
+        self, epoch: int, done: int = 0
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield this rank's batches, some at a time, as `TextBatches.lines` gives them."""
-        steps = self.steps(epoch)
+        steps = self.steps(epoch)[done:]
         world, rank = self.world_size, self.rank
         together = max(1, min(WINDOW * world // self.batch_bins, self.batches.per_pass))
         for low in range(steps.start, steps.stop, together):
@@ -124,12 +126,15 @@ class TextIterFactory(AbsIterFactory):
         for lines, sizes in self.windows_of_epoch(epoch):
             yield from np.split(lines, np.cumsum(sizes)[:-1])
 
-    def batches_of_epoch(self, epoch: int) -> Iterator[tuple[BatchLines, dict[str, torch.Tensor]]]:
+    def batches_of_epoch(
+        self, epoch: int, done: int = 0
+    ) -> Iterator[tuple[BatchLines, dict[str, torch.Tensor]]]:
         """Yield the batches of an epoch (from 1): ids, `text` and `text_lengths`.
 
-        `text` is `(batch, tokens)` long, prompt, text, end, padded with -1.
+        `text` is `(batch, tokens)` long, prompt, text, end, padded with -1. The first `done`
+        batches are left out.
         """
-        for lines, sizes in self.windows_of_epoch(epoch):
+        for lines, sizes in self.windows_of_epoch(epoch, done):
             tokens, lengths, codes = self.store.gather(lines)
             at = token = 0
             for size in sizes.tolist():
@@ -167,11 +172,15 @@ class TextIterFactory(AbsIterFactory):
 class _Epoch:
     """One epoch's batches, with their number."""
 
-    def __init__(self, factory: TextIterFactory, epoch: int) -> None:
-        self.factory, self.epoch = factory, epoch
+    def __init__(self, factory: TextIterFactory, epoch: int, done: int = 0) -> None:
+        self.factory, self.epoch, self.done = factory, epoch, done
+
+    def after(self, done: int) -> "_Epoch":
+        """Return those that are left when some are done, for a run that is resumed."""
+        return _Epoch(self.factory, self.epoch, done)
 
     def __len__(self) -> int:
-        return len(self.factory.steps(self.epoch))
+        return len(self.factory.steps(self.epoch)) - self.done
 
     def __iter__(self) -> Iterator[tuple[BatchLines, dict[str, torch.Tensor]]]:
-        return self.factory.batches_of_epoch(self.epoch)
+        return self.factory.batches_of_epoch(self.epoch, self.done)

@@ -16,7 +16,7 @@ from espnet2.utils.build_dataclass import build_dataclass
 from espnet_plugin.cli import progress
 from espnet_plugin.freeze import FreezeSchedule
 from espnet_plugin.sharding import consolidate
-from espnet_plugin.training import midway, resuming, stopping
+from espnet_plugin.training import midway, resuming
 from espnet_plugin.training.curve import CURVE, read_curve
 from espnet_plugin.training.disk import check_room, tensor_bytes
 from espnet_plugin.training.progress import Batches, Run, mean
@@ -149,7 +149,6 @@ class AsyncSwitchTrainer(Trainer):
         """
         run, epoch, done = cls._run, reporter.get_epoch(), 0
         run.begin_epoch(epoch)
-        stopping.spare_workers(iterator)
         if (at := run.midway) is not None:
             iterator, done = midway.remaining(iterator, at.batches), at.batches
             midway.unpack_report(at.report, reporter)
@@ -209,7 +208,6 @@ class AsyncSwitchTrainer(Trainer):
     @classmethod
     def _until_stopped(cls, batches: Iterable[Any]) -> Iterator[Any]:
         """Yield batches of validation until a signal asks to stop."""
-        stopping.spare_workers(batches)
         for batch in batches:
             yield batch
             cls._run.stop_if_asked()

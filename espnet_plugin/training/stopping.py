@@ -11,9 +11,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from types import FrameType
-from typing import Any
 
 EXIT_AGAIN = 75  # sysexits.h: EX_TEMPFAIL, "try again"; Slurm's RequeueExit can list it
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
@@ -83,17 +81,15 @@ def agreed(distributed: bool, device: str = "cpu") -> bool:
     return bool(flag.item())
 
 
-def spare_workers(loader: Any) -> None:
-    """Let the workers of a `DataLoader` outlive the signals, which Slurm sends to every process.
+def begin_worker(then: Callable[[int], None], worker: int) -> None:
+    """Begin a worker of a `DataLoader`: it outlives signals, which Slurm sends to all processes.
 
-    A dead worker would end the run at once, and without a checkpoint.
+    A worker that dies would end the run at once, and without a checkpoint.
+
+    Args:
+        then: The worker's own `worker_init_fn`.
+        worker: Its number.
     """
-    if getattr(loader, "num_workers", 0) and hasattr(loader, "worker_init_fn"):
-        loader.worker_init_fn = partial(_begin_worker, loader.worker_init_fn)
-
-
-def _begin_worker(then: Callable[[int], None] | None, worker: int) -> None:
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    if then is not None:
-        then(worker)
+    then(worker)
