@@ -11,10 +11,9 @@ counted. Hesitations in brackets are left out of the text, as scoring leaves the
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
 
-from espnet_plugin.corpora.archives import ArchiveError, Audio
+from espnet_plugin.corpora.archives import ArchiveError, Audio, on_disk
 from espnet_plugin.corpora.corpus import (
     AudioError,
     Context,
@@ -56,17 +55,22 @@ def find(root: str, options: Mapping[str, str]) -> Iterator[Unit]:
     for part, path in parts:
         if part < 3:
             for speaker in prompted(part, path, chosen["channels"]):
-                places = [*speaker.scripts, *([speaker.audio] if speaker.audio else [])]
+                files = [*speaker.scripts, *([speaker.audio] if speaker.audio else [])]
                 key = f"{path}:channel{speaker.channel}/speaker{speaker.speaker}"
-                yield Unit(key, tuple(places), speaker)
+                yield Unit(key, _files(files), speaker)
             continue
         for one in spoken(part, path, chosen["mics"]):
             if part == 4 and one.style.removeprefix("cs-") not in chosen["mixed"]:
                 continue
             both = [place for place in (one.script, one.audio) if place]
-            files = [p if Path(p).is_file() else str(Path(p, name)) for p, name in both]
+            files = [f"{place}/{name}" for place, name in both]
             key = f"{path}:{one.microphone}/{one.style}/{one.stem}"
-            yield Unit(key + ("" if one.script else ".wav"), tuple(files), one)
+            yield Unit(key + ("" if one.script else ".wav"), _files(files), one)
+
+
+def _files(paths: Iterable[str]) -> tuple[str, ...]:
+    """Return the files on the disk that paths lead to, each once."""
+    return tuple(dict.fromkeys(map(on_disk, paths)))
 
 
 def _join_seconds(options: Mapping[str, str]) -> float:
@@ -107,7 +111,13 @@ def _read_prompted(who: Prompted, context: Context) -> Iterator[Row | Skip]:
             reason, detail = "damaged archive", str(error)
     used: set[str] = set()
     for script in who.scripts:
-        for name, prompt, words in _script_lines(Path(script).read_bytes()):
+        folder, _, file = script.rpartition("/")
+        try:
+            content = context.open(folder).read(file)
+        except ArchiveError as error:
+            yield Skip(script, "unreadable transcript", str(error))
+            continue
+        for name, prompt, words in _script_lines(content):
             if not _ID.fullmatch(name):
                 yield Skip(f"{script}: {name}", "malformed line of a script", prompt[:80])
                 continue
@@ -287,7 +297,8 @@ CORPUS = Corpus(
   .../PART3/{Scripts Same, Audio Same CloseMic, ...}
   .../PART4/Codeswitching/{Same Room Scripts, Same Room Audio, Diff Room ...}
   .../PART5/{Debate Scripts, Debate Audio, ...}, .../PART6/Call Centre Design 1/{Scripts, Audio}
-  (any of the parts, at any depth up to four folders; underscores for spaces and zips are fine)""",
+  (any of the parts, at any depth up to four folders; underscores for spaces and zips are fine, also
+  PART1.zip for a whole part, with zips in it)""",
     find=find,
     read=read,
     options={

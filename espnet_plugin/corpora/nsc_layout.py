@@ -1,7 +1,8 @@
 """Where the parts of the National Speech Corpus lie, and which recording has which transcript.
 
 Names are compared without case and with underscores as spaces, because copies of the corpus differ.
-A folder of parts 3 to 6 may still be a zip, or several.
+A folder of parts 3 to 6 may still be a zip, or several; so may a whole part, or the whole corpus,
+and zips may lie in zips.
 """
 
 import re
@@ -10,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_plugin.corpora.archives import open_files
+from espnet_plugin.corpora.zip_tree import Place, zip_tree
 
 _PART = re.compile(r"part ?([1-6])")
+_WHOLE = re.compile(r"(?:part ?(?P<part>[1-6])(?!\d)|imda|nsc|national speech corpus).*\.zip")
 _CHANNEL = re.compile(r"channel ?([0-9])")
 _SCRIPT = re.compile(r"(?P<channel>\d)(?P<speaker>\d{4})(?P<session>\d)\.txt", re.IGNORECASE)
 _SPEAKER = re.compile(r"speaker ?(?P<speaker>\d{4})(?P<zip>\.zip)?")
@@ -90,21 +93,38 @@ def plain(name: str) -> str:
     return re.sub(r"[_\s]+", " ", name.lower())
 
 
-def _entries(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+def _entries(folder: Place) -> list[Place]:
+    """List a folder, which may lie in a zip, without hidden files; sorted by name."""
+    found: list[Place] = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    return sorted(found, key=lambda path: path.name)
 
 
-def find_parts(root: Path, depth: int = 4) -> list[tuple[int, Path]]:
-    """Find ``PART1`` to ``PART6`` at the root or a few folders below; the root may be one."""
-    if match := _PART.fullmatch(plain(root.absolute().name)):
+def find_parts(root: Place, depth: int = 4) -> list[tuple[int, Place]]:
+    """Find ``PART1`` to ``PART6`` at the root or a few folders below; the root may be one.
+
+    A part, or all of them, may be a zip whose name says so.
+
+    Raises:
+        ArchiveError: Such a zip is damaged.
+        ValueError: A member of it would lead outside.
+    """
+    name = root.absolute().name if isinstance(root, Path) else root.name
+    if match := _PART.fullmatch(plain(name)):
         return [(int(match[1]), root)]
-    if depth == 0:
-        return []
-    folders = [path for path in _entries(root) if path.is_dir()]
-    return [found for folder in folders for found in find_parts(folder, depth - 1)]
+    found: list[tuple[int, Place]] = []
+    for path in _entries(root) if depth else []:
+        if path.is_dir():
+            found += find_parts(path, depth - 1)
+        elif match := _WHOLE.fullmatch(plain(path.name)):
+            top = zip_tree(str(path))
+            within = find_parts(top, depth)
+            if match["part"] and not within:  # the folders below PART1, without itself
+                within = [(int(match["part"]), top)]
+            found += within
+    return found
 
 
-def _channels(folder: Path, depth: int = 2) -> Iterator[tuple[str, Path]]:
+def _channels(folder: Place, depth: int = 2) -> Iterator[tuple[str, Place]]:
     for path in _entries(folder):
         if path.is_dir():
             if match := _CHANNEL.fullmatch(plain(path.name)):
@@ -113,7 +133,7 @@ def _channels(folder: Path, depth: int = 2) -> Iterator[tuple[str, Path]]:
                 yield from _channels(path, depth - 1)
 
 
-def prompted(part: int, folder: Path, channels: set[str]) -> Iterator[Prompted]:
+def prompted(part: int, folder: Place, channels: set[str]) -> Iterator[Prompted]:
     """List the speakers of part 1 or 2.
 
     Args:
@@ -138,7 +158,7 @@ def prompted(part: int, folder: Path, channels: set[str]) -> Iterator[Prompted]:
             yield Prompted(part, channel, speaker, texts, audio.get(speaker))
 
 
-def _places(folder: Path, depth: int = 2) -> Iterator[tuple[str, Path]]:
+def _places(folder: Place, depth: int = 2) -> Iterator[tuple[str, Place]]:
     """Yield folders and zips below a part, with their plain path."""
     for path in _entries(folder):
         if path.is_dir() or path.suffix.lower() == ".zip":
@@ -147,7 +167,7 @@ def _places(folder: Path, depth: int = 2) -> Iterator[tuple[str, Path]]:
             yield from ((f"{plain(path.name)}/{name}", p) for name, p in _places(path, depth - 1))
 
 
-def spoken(part: int, folder: Path, microphones: set[str]) -> Iterator[Spoken]:
+def spoken(part: int, folder: Place, microphones: set[str]) -> Iterator[Spoken]:
     """List the recordings of part 3, 4, 5 or 6.
 
     Args:

@@ -25,7 +25,7 @@ from typing import Any
 
 from espnet_plugin.checkpoint import atomic_write, read_json, write_json
 from espnet_plugin.cli import progress
-from espnet_plugin.corpora.archives import COMPRESSED
+from espnet_plugin.corpora.archives import COMPRESSED, ArchiveError
 from espnet_plugin.corpora.corpus import Context, Corpus, Unit, read_options
 from espnet_plugin.corpora.set_writer import MADE_BY, SetFacts, planned_sets, write_sets
 from espnet_plugin.corpora.splits import Shares, assign_splits, hold_out, rank_of, shared
@@ -164,7 +164,10 @@ def _results(
 
 
 def _units(corpus: Corpus, root: str, options: Mapping[str, str]) -> list[Unit]:
-    units = list(corpus.find(root, options))
+    try:
+        units = list(corpus.find(root, options))
+    except ArchiveError as error:
+        raise ValueError(f"{corpus.variable}={root}: {error}; get it again") from None
     if not units:
         raise ValueError(
             f"{corpus.variable}={root}: {corpus.title}: nothing to prepare. Expected:\n"

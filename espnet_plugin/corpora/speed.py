@@ -118,7 +118,7 @@ def _read(data: DataDir, name: str) -> np.ndarray:
     try:
         with open_audio(data.wav[recording]) as audio:
             cut = Cut(name, start, None if end < 0 else end, Path())
-            samples, _ = read_cut(audio, cut, None)
+            samples, _ = read_cut(audio, cut, "mean")
     except AudioError as error:
         raise ValueError(f"{data.path}: utterance {name}, {data.wav[recording]}: {error}") from None
     return samples.astype(np.float32) / 32768

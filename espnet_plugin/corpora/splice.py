@@ -278,7 +278,7 @@ def read_source(source: Source) -> np.ndarray:
     """
     try:
         with open_audio(source.wav) as audio:
-            samples, _ = read_cut(audio, Cut(source.utt, source.start, source.end, Path()), None)
+            samples, _ = read_cut(audio, Cut(source.utt, source.start, source.end, Path()), "mean")
     except AudioError as error:
         raise AudioError(f"{source.utt}, {source.wav}: {error}") from None
     return samples.astype(np.float32) / 32768
