@@ -203,7 +203,7 @@ def _effects(conf: dict[str, Any]) -> None:
             f"preprocessor_conf: data_aug_num is [least, most] of the {len(many)} effects, "
             f"got {number}"
         )
-    single = []
+    single: list[Any] = []
     for effect in many:
         nested = isinstance(effect, Sequence) and len(effect) == 2 and isinstance(effect[1], list)
         if nested and len(effect[1]) < 2:

@@ -1,10 +1,10 @@
 """Batches of paired speech: ESPnet's samplers make them, their order is found by arithmetic."""
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from espnet2.samplers.build_batch_sampler import build_batch_sampler
 
 from espnet_plugin.features import N_SAMPLES
 from espnet_plugin.pads import PadMixture
+from espnet_plugin.preprocess import PairPreprocessor
+from espnet_plugin.training.stopping import begin_worker
 
 Batch = tuple[str, ...]
 BY_BINS = ("numel", "length")  # batch types that ESPnet bounds by `batch_bins`
@@ -59,15 +61,10 @@ def make_plan(
         options: Further options of ESPnet's `build_batch_sampler`.
 
     Raises:
-        ValueError: If `batch_bins` is less than one utterance's padding.
+        ValueError: If `batch_bins` does not hold an utterance padded to 30 s for each process.
     """
     if pad == "30s" and batch_type in BY_BINS:
-        if batch_bins < N_SAMPLES:
-            raise ValueError(
-                f"batch_bins is {batch_bins} samples: with --pad 30s an utterance takes {N_SAMPLES}"
-            )
-        size = max(batch_bins // N_SAMPLES, options.get("min_batch_size", 1))
-        batch_type, options = "sorted", options | {"batch_size": size}
+        return _plan_30s(shape_file, batch_bins, options.get("min_batch_size", 1))
     sampler = build_batch_sampler(
         type=batch_type, batch_bins=batch_bins, shape_files=[str(shape_file)], **options
     )
@@ -83,10 +80,27 @@ def make_plan(
     return Plan(batches, max(range(len(batches)), key=lambda i: (bins[i], longest[i])))
 
 
-def _read_samples(shape_file: str | Path, wanted: set[str]) -> dict[str, int]:
+def _plan_30s(shape_file: str | Path, batch_bins: int, least: int) -> Plan:
+    """Make batches of as many utterances as fit when each takes 30 s, of similar length."""
+    if batch_bins < least * N_SAMPLES:
+        needed = f"{N_SAMPLES}" if least == 1 else f"{N_SAMPLES} for each of {least} processes"
+        raise ValueError(
+            f"batch_bins is {batch_bins} samples: with --pad 30s an utterance takes {needed}"
+        )
+    samples = _read_samples(shape_file)
+    utts = sorted(samples, key=lambda utt: samples[utt], reverse=True)
+    count = -(-len(utts) // (batch_bins // N_SAMPLES))
+    edges = [len(utts) * part // count for part in range(count + 1)]
+    batches = [tuple(utts[low:high]) for low, high in pairwise(edges)]
+    return Plan(batches, max(range(count), key=lambda i: len(batches[i])))
+
+
+def _read_samples(shape_file: str | Path, wanted: Container[str] | None = None) -> dict[str, int]:
     with open(shape_file, encoding="utf-8") as file:
         rows = (line.split(None, 1) for line in file)
-        return {utt: int(shape.split(",")[0]) for utt, shape in rows if utt in wanted}
+        return {
+            utt: int(shape.split(",")[0]) for utt, shape in rows if wanted is None or utt in wanted
+        }
 
 
 def deal(batches: Sequence[Batch], rank: int, world: int) -> list[Batch]:
@@ -114,6 +128,7 @@ class PairIterFactory(AbsIterFactory):
     def __init__(
         self,
         dataset: Any,
+        preprocess: PairPreprocessor,
         plans: dict[str, Plan],
         mixture: PadMixture,
         collate_fn: Callable[..., Any],
@@ -126,7 +141,8 @@ class PairIterFactory(AbsIterFactory):
         """Prepare; nothing is read yet.
 
         Args:
-            dataset: ESPnet's, with a `PairPreprocessor`.
+            dataset: ESPnet's.
+            preprocess: What the data set applies to each utterance.
             plans: This rank's batches by padding.
             mixture: Which padding each step uses.
             collate_fn: Makes a batch of examples.
@@ -137,7 +153,8 @@ class PairIterFactory(AbsIterFactory):
             num_workers: Processes that read.
             pin_memory: As in torch.
         """
-        self.dataset, self.plans, self.mixture = dataset, plans, mixture
+        self.dataset, self.preprocess = dataset, preprocess
+        self.plans, self.mixture = plans, mixture
         self.collate_fn, self.seed, self.train = collate_fn, seed, train
         self.num_workers, self.pin_memory = num_workers, pin_memory
         passes = sum(s / len(plans[pad].batches) for pad, s in mixture.shares.items() if s)
@@ -173,11 +190,11 @@ class PairIterFactory(AbsIterFactory):
 class _Turns(torch.utils.data.Dataset):
     """ESPnet's data set, whose utterances are asked for with the number of the pass."""
 
-    def __init__(self, dataset: Any) -> None:
-        self.dataset = dataset
+    def __init__(self, dataset: Any, preprocess: PairPreprocessor) -> None:
+        self.dataset, self.preprocess = dataset, preprocess
 
     def __getitem__(self, item: tuple[str, int]) -> Any:
-        utt, self.dataset.preprocess.turn = item  # what is random follows from both
+        utt, self.preprocess.turn = item  # what is random follows from both
         return self.dataset[utt]
 
 
@@ -188,18 +205,27 @@ class _Epoch:
         self.factory, self.epoch = factory, epoch
         self.batches = list(factory.batches_of_epoch(epoch))
 
+    def after(self, done: int) -> "_Epoch":
+        """Return those that are left when some are done, for a run that is resumed."""
+        rest = _Epoch(self.factory, self.epoch)
+        rest.batches = rest.batches[done:]
+        return rest
+
     def __len__(self) -> int:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[tuple[list[str], dict[str, Any]]]:
         factory = self.factory
+        begin = partial(worker_init_fn, base_seed=self.epoch + factory.seed)
         loader = torch.utils.data.DataLoader(
-            _Turns(factory.dataset),
+            _Turns(factory.dataset, factory.preprocess),
             batch_sampler=[[(utt, turn) for utt in utts] for _, turn, utts in self.batches],
             num_workers=factory.num_workers,
             collate_fn=factory.collate_fn,
             pin_memory=factory.pin_memory,
-            worker_init_fn=partial(worker_init_fn, base_seed=self.epoch + factory.seed),
+            worker_init_fn=partial(begin_worker, begin),
+            # Of its own: loading leaves the model's random numbers as they are.
+            generator=torch.Generator().manual_seed(self.epoch + factory.seed),
         )
         for (pad, _, _), (ids, batch) in zip(self.batches, loader, strict=True):
             yield ids, batch | {"pad": pad} if factory.train else batch
@@ -246,6 +272,7 @@ def build(
     utts = set(chain.from_iterable(chain.from_iterable(p.batches for p in plans.values())))
     return PairIterFactory(
         build_dataset(args, options, utts),
+        options.preprocess_fn,
         plans,
         mixture,
         options.collate_fn,

@@ -120,6 +120,8 @@ def test_ranks_share_each_batch_without_overlap_or_loss(
         assert len(batch) * longest <= budget * world
         for part in parts:
             assert len(part) * (max(len(tokens[i]) for i in part) + 5) <= budget + longest
+    positions = [len(batch) * (max(len(tokens[i]) for i in batch) + 5) for batch in whole]
+    assert positions[0] == max(positions), "if memory does not suffice, that shows at once"
     for number in range(3):
         part = whole[number * batches.per_pass : (number + 1) * batches.per_pass]
         assert sorted(np.concatenate(part).tolist()) == list(range(len(store)))

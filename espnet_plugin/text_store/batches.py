@@ -28,6 +28,7 @@ class BatchPlan:
     Attributes:
         count: Number of batches.
         lines: Number of lines.
+        largest: The batch with the most positions (of several, the one with the longest lines).
     """
 
     def __init__(
@@ -79,6 +80,12 @@ class BatchPlan:
         self._places, numbers, self._sizes, self._ends = table.T
         self._first = np.cumsum(numbers) - numbers
         self.count, self.lines = int(numbers.sum()), place
+        # Of a row, the first batch has the longest lines.
+        buckets = np.cumsum(by_length[:, ::-1])
+        bucket = np.searchsorted(buckets, self._places, side="right") % by_length.shape[1]
+        longest_line = by_length.shape[1] - 1 - bucket
+        lines = np.minimum(self._sizes, self._ends - self._places)
+        self.largest = int(self._first[np.argmax(lines * (longest_line + extra))])
 
     def spans(self, batches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the place of each batch's first line and its number of lines, int64."""
@@ -144,7 +151,8 @@ def _halved(rows: list[Row], multiple: int, name: str) -> list[Row]:
 class TextBatches:
     """The lines of every batch of a store, over passes that are laid end to end.
 
-    Batch `n` is batch `n % per_pass` of pass `n // per_pass`. Processes share every batch: of 2 of
+    Batch `n` is batch `n % per_pass` of pass `n // per_pass`. Shuffled, the first of all is the
+    largest: if memory does not suffice, that shows at once. Processes share every batch: of 2 of
     them, one takes its lines 0, 2, 4, ... and the other 1, 3, 5, ... So what a step sees does not
     depend on their number, and they have equally many steps.
 
@@ -200,6 +208,11 @@ class TextBatches:
         self._pieces = np.cumsum(pieces[held]) - pieces[held]
         self._shift = begins[held] - self._pieces
 
+    def _order(self, passes: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Return which batches stand at some places of some passes."""
+        keys = mix(mix(self._seed, passes), ORDER)
+        return shuffled(places, np.full(len(places), self.per_pass), keys)
+
     def lines(
         self, numbers: np.ndarray, rank: int = 0, world: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -216,8 +229,11 @@ class TextBatches:
         """
         passes, batches = np.divmod(numbers, self.per_pass)
         if self._shuffle:
-            keys = mix(mix(self._seed, passes), ORDER)
-            batches = shuffled(batches, np.full(len(batches), self.per_pass), keys)
+            batches = self._order(passes, batches)
+            first = int(self._order(np.zeros(1, np.int64), np.zeros(1, np.int64))[0])
+            other = np.where(batches == first, self.plan.largest, first)
+            swapped = (passes == 0) & np.isin(batches, [first, self.plan.largest])
+            batches = np.where(swapped, other, batches)
         starts, sizes = self.plan.spans(batches)
         sizes = (sizes - rank + world - 1) // world
         places = np.repeat(starts, sizes) + ranges(0 * sizes, sizes) * world + rank

@@ -1,0 +1,134 @@
+"""Batches of paired speech: order, paddings, ranks, and what the model is given."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from espnet_plugin.features import N_SAMPLES
+from espnet_plugin.pads import parse_pad
+from espnet_plugin.pair_batches import PairIterFactory, deal, make_plan
+
+BINS = 12 * N_SAMPLES
+Seen = list[tuple[str, int, tuple[str, ...]]]
+
+
+@pytest.fixture(scope="module")
+def samples() -> dict[str, int]:
+    drawn = np.random.default_rng(0).integers(8_000, N_SAMPLES, 400)
+    return {f"u{i:03d}": int(n) for i, n in enumerate(drawn)}
+
+
+@pytest.fixture(scope="module")
+def shape_file(tmp_path_factory: pytest.TempPathFactory, samples: dict[str, int]) -> Path:
+    path = tmp_path_factory.mktemp("shapes") / "utt2num_samples"
+    path.write_text("".join(f"{u} {n}\n" for u, n in samples.items()))
+    return path
+
+
+class Data:
+    """Stands for ESPnet's data set and preprocessor: says the utterance and the pass."""
+
+    turn = -1
+
+    def __getitem__(self, utt: str) -> tuple[str, dict[str, Any]]:
+        return utt, {"turn": self.turn}
+
+
+def collate(items: list[tuple[str, dict[str, Any]]]) -> tuple[list[str], dict[str, Any]]:
+    return [utt for utt, _ in items], {"turns": [data["turn"] for _, data in items]}
+
+
+def make(shape_file: Path, pad: str, kind: str = "numel", **options: Any) -> PairIterFactory:
+    mixture, data = parse_pad(pad), Data()
+    plans = {p: make_plan(shape_file, p, kind, BINS, {"batch_size": 7}) for p in mixture.pads}
+    return PairIterFactory(data, data, plans, mixture, collate, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["numel", "sorted", "unsorted", "length"])
+@pytest.mark.parametrize("pad", ["batch", "30s", "batch:0.7,30s:0.3"])
+def test_the_run_begins_with_the_largest_batches(
+    shape_file: Path, samples: dict[str, int], pad: str, kind: str
+) -> None:
+    factory = make(shape_file, pad, kind, seed=3)
+    steps = [b for epoch in range(1, 30) for b in factory.batches_of_epoch(epoch)]
+
+    def bins(step: tuple[str, int, tuple[str, ...]]) -> int:
+        longest = max(samples[u] for u in step[2])
+        return len(step[2]) * (N_SAMPLES if step[0] == "30s" else longest)
+
+    for name in factory.mixture.pads:
+        same = [step for step in steps if step[0] == name]
+        assert bins(same[0]) == max(map(bins, same))
+        passes = [[u for step in same if step[1] == turn for u in step[2]] for turn in (0, 1, 2)]
+        assert all(sorted(utts) == sorted(samples) for utts in passes), "each once a pass"
+        assert passes[0] != passes[1]
+        again = [step[2] for step in same if step[1] == 1]
+        assert len(again) < 3 or again[0] != same[0][2], "in the first pass only"
+        if kind == "numel":  # ESPnet closes a batch after the utterance that exceeds the bins
+            assert max(map(bins, same)) <= BINS + (N_SAMPLES if name == "batch" else 0)
+    share = sum(len(s[2]) for s in steps) / len(samples) / 29
+    assert 0.7 < share < 1.5, "an epoch is about a pass"
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    pad=st.sampled_from(["batch", "30s", "batch:0.6,30s:0.4"]),
+    seed=st.integers(0, 99),
+    each=st.none() | st.integers(1, 90),
+    first=st.integers(1, 5),
+)
+def test_a_resumed_run_sees_what_the_whole_run_saw(
+    shape_file: Path, pad: str, seed: int, each: int | None, first: int
+) -> None:
+    def run(epochs: range) -> list[Seen]:
+        factory = make(shape_file, pad, seed=seed, num_iters_per_epoch=each)
+        return [list(factory.batches_of_epoch(epoch)) for epoch in epochs]
+
+    whole = run(range(1, first + 2))
+    assert whole[first - 1 :] == run(range(first, first + 2))
+    assert {len(epoch) for epoch in whole} == {each or len(whole[0])}
+    assert len({turn for epoch in whole for _, turn, _ in epoch}) >= 1
+
+
+def test_seeds_differ(shape_file: Path) -> None:
+    one, other = (list(make(shape_file, "batch", seed=s).batches_of_epoch(1)) for s in (0, 1))
+    assert one != other and one[0] == other[0] and sorted(one) == sorted(other)
+
+
+def test_batches_come_with_their_padding_and_their_pass(shape_file: Path) -> None:
+    factory = make(shape_file, "batch:0.5,30s:0.5", num_iters_per_epoch=40)
+    epoch = factory.build_iter(3)
+    found = list(epoch)
+    planned = list(factory.batches_of_epoch(3))
+    assert len(epoch) == len(found) == 40
+    for (ids, batch), (pad, turn, utts) in zip(found, planned, strict=True):
+        assert ids == list(utts) and batch["pad"] == pad
+        assert set(batch["turns"]) == {turn}
+    assert {pad for pad, _, _ in planned} == {"batch", "30s"}
+
+
+def test_validation_is_the_same_each_time_and_leaves_the_padding_to_the_model(
+    shape_file: Path, samples: dict[str, int]
+) -> None:
+    factory = make(shape_file, "30s", train=False)
+    first, second = list(factory.build_iter(1)), list(factory.build_iter(2))
+    assert first == second and all("pad" not in batch for _, batch in first)
+    assert sorted(u for ids, _ in first for u in ids) == sorted(samples)
+
+
+def test_ranks_share_each_batch(shape_file: Path) -> None:
+    batches = make_plan(shape_file, "30s", "numel", BINS, {"min_batch_size": 3}).batches
+    parts = [deal(batches, rank, 3) for rank in range(3)]
+    for batch, *shares in zip(batches, *parts, strict=True):
+        assert sorted(batch) == sorted(sum(shares, ())) and all(shares)
+    with pytest.raises(ValueError, match=r"batch of 2 utterance\(s\), with b, for 3 processes"):
+        deal([("a", "c", "d"), ("b", "e")], 0, 3)
+
+
+def test_30s_needs_room_for_an_utterance(shape_file: Path) -> None:
+    with pytest.raises(ValueError, match="batch_bins is 479999 .* 30s an utterance takes 480000"):
+        make_plan(shape_file, "30s", "numel", N_SAMPLES - 1, {"batch_size": 7})
