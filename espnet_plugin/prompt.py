@@ -6,9 +6,9 @@ tokens of `" " + text` (Whisper writes words with a leading space), end of text.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,11 @@ def text_tokenizer(model_dir: str | Path) -> Any:
         FileNotFoundError: If the directory has no `tokenizer.json`.
         ValueError: If that file cannot be read.
     """
-    from tokenizers import Tokenizer
+    return _read(model_dir, _plain)
 
+
+def _read[Made](model_dir: str | Path, make: Callable[[str], Made]) -> Made:
+    """Make something of a directory's `tokenizer.json`; raises as `text_tokenizer`."""
     path = Path(model_dir) / "tokenizer.json"
     if not path.is_file():
         raise FileNotFoundError(
@@ -42,10 +45,24 @@ def text_tokenizer(model_dir: str | Path) -> Any:
             "(recipe stage 5)"
         )
     try:
-        spec = json.loads(path.read_text(encoding="utf-8"))
-        return Tokenizer.from_str(json.dumps({**spec, "added_tokens": [], "post_processor": None}))
+        return make(path.read_text(encoding="utf-8"))
     except Exception as error:  # the library raises nothing more specific
         raise ValueError(f"{path}: not a tokenizer ({error})") from None
+
+
+# Models of one family have the same file, which takes a second to parse.
+@lru_cache(maxsize=2)
+def _plain(text: str) -> Any:
+    from tokenizers import Tokenizer
+
+    bare = {**json.loads(text), "added_tokens": [], "post_processor": None}
+    return Tokenizer.from_str(json.dumps(bare))
+
+
+@lru_cache(maxsize=2)
+def _vocabulary(text: str) -> dict[str, int]:
+    spec = json.loads(text)
+    return {**spec["model"]["vocab"], **{t["content"]: t["id"] for t in spec["added_tokens"]}}
 
 
 def parse_lang_tokens(table: str | Mapping[str, str] | None) -> dict[str, str]:
@@ -94,25 +111,20 @@ class PromptBuilder:
         if self.text_style not in TEXT_STYLES:
             raise ValueError(f"text_style is one of {', '.join(TEXT_STYLES)}: '{self.text_style}'")
         for code in self.lang_tokens.values():
-            if f"<|{code}|>" not in self._vocab:
-                known = sorted(t[2:-2] for t in self._vocab if re.fullmatch(r"<\|[a-z]{2,3}\|>", t))
+            if f"<|{code}|>" not in self.vocab:
+                known = sorted(t[2:-2] for t in self.vocab if re.fullmatch(r"<\|[a-z]{2,3}\|>", t))
                 raise ValueError(
                     f"lang_tokens: the model in {self.model_dir} has no language '{code}'"
                     f"{nearest(code, known)}; it has {' '.join(known)}"
                 )
-        if f"<|{self.task}|>" not in self._vocab:
+        if f"<|{self.task}|>" not in self.vocab:
             raise ValueError(f"task is transcribe or translate: '{self.task}'")
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The transformers tokenizer of the model directory."""
+        """The transformers tokenizer of the model directory, for other programs' sake: slow."""
         from transformers import AutoTokenizer
 
-        if not (Path(self.model_dir) / "tokenizer.json").is_file():
-            raise FileNotFoundError(
-                f"{self.model_dir} holds no tokenizer.json: not a model directory of "
-                "espnet_plugin.bin.import_model (recipe stage 5)"
-            )
         return AutoTokenizer.from_pretrained(str(self.model_dir))
 
     @cached_property
@@ -120,8 +132,9 @@ class PromptBuilder:
         return text_tokenizer(self.model_dir)
 
     @cached_property
-    def _vocab(self) -> dict[str, int]:
-        return self.tokenizer.get_vocab()
+    def vocab(self) -> dict[str, int]:
+        """Ids of all tokens, the special ones too."""
+        return _read(self.model_dir, _vocabulary)
 
     def token_id(self, token: str) -> int:
         """Return the id of a special token such as `<|endoftext|>`.
@@ -129,9 +142,9 @@ class PromptBuilder:
         Raises:
             ValueError: If the tokenizer has no such token.
         """
-        if token not in self._vocab:
+        if token not in self.vocab:
             raise ValueError(f"the tokenizer in {self.model_dir} has no token {token}")
-        return self._vocab[token]
+        return self.vocab[token]
 
     @property
     def start(self) -> int:
@@ -238,4 +251,4 @@ class PromptBuilder:
     def decode(self, ids: Sequence[int]) -> str:
         """Turn tokens back into text: special tokens dropped, outer spaces stripped."""
         end = self.end
-        return self.tokenizer.decode([i for i in ids if i < end]).strip()
+        return self._text_tokenizer.decode([i for i in ids if i < end]).strip()

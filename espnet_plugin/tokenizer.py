@@ -12,6 +12,7 @@ import importlib.util
 import json
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,9 +126,16 @@ def build_tokenizer(vocab_size: int) -> WhisperTokenizer:
         ValueError: Another vocabulary size.
         FileNotFoundError: openai-whisper is not installed.
     """
+    specials = special_tokens(vocab_size)
+    vocab, merges = _byte_pairs()
+    return _assemble({**vocab, specials[0]: N_BYTE_PAIR}, list(merges), specials)
+
+
+@cache
+def _byte_pairs() -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Read openai-whisper's vocabulary; return ids by token, and merges. Takes seconds."""
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-    specials = special_tokens(vocab_size)
     # find_spec, because importing whisper itself costs seconds (numba).
     spec = importlib.util.find_spec("whisper")
     origin = Path(spec.origin).parent if spec and spec.origin else None
@@ -142,8 +150,7 @@ def build_tokenizer(vocab_size: int) -> WhisperTokenizer:
     for line in path.read_text(encoding="ascii").splitlines():
         token, rank = line.split()
         vocab["".join(letters[b] for b in base64.b64decode(token))] = int(rank)
-    merges = missing_merges(vocab, [])
-    return _assemble({**vocab, specials[0]: N_BYTE_PAIR}, merges, specials)
+    return vocab, missing_merges(vocab, [])
 
 
 def _assemble(

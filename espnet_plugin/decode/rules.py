@@ -60,14 +60,13 @@ class TokenRules:
         if suppress not in SUPPRESS:
             raise ValueError(f"suppress is one of {', '.join(SUPPRESS)}, got '{suppress}'")
         allowed = torch.zeros(vocab_size, dtype=torch.bool)
-        allowed[torch.tensor(sorted(set(prompt.tokenizer.get_vocab().values())))] = True
+        allowed[torch.tensor(sorted(set(prompt.vocab.values())))] = True
         allowed[torch.tensor(sorted(prompt.prompt_ids))] = False
         if not timestamps:
             allowed[prompt.timestamp_begin :] = False
         first: Sequence[int] = ()
         if suppress != "none":
-            blank = prompt.tokenizer.encode(" ", add_special_tokens=False)
-            first = [*blank, prompt.end]
+            first = [prompt.token_id("Ġ"), prompt.end]  # how byte-level tokens write a space
         if suppress == "whisper":
             allowed[torch.tensor(_suppressed(prompt.model_dir))] = False
         bias = torch.zeros(vocab_size).masked_fill(~allowed, -torch.inf)

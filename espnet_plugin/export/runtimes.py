@@ -71,7 +71,7 @@ class Settings:
             raise ValueError(f"max_tokens is {PROMPT_TOKENS} to {MAX_TOKENS}, got {max_tokens}")
         suppress = "whisper" if read_generation(model_dir).get("suppress_tokens") else "begin"
         prompt = PromptBuilder(model_dir)
-        size = max(prompt.tokenizer.get_vocab().values()) + 1
+        size = max(prompt.vocab.values()) + 1
         rules = TokenRules.of(prompt, size, suppress=suppress)
         banned = (rules.bias == -torch.inf).nonzero()[:, 0].tolist()
         return cls(tuple(banned), suppress, max_tokens, device)
