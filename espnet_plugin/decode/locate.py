@@ -33,6 +33,8 @@ class Located:
         """Options of the model, without its directory."""
         conf = dict(self.config.get("model_conf") or {})
         conf.pop("model_dir", None)
+        if self.checkpoint is None:
+            conf.pop("lora", None)  # a finished directory has its adapters merged
         return conf
 
     @property

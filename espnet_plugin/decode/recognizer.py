@@ -10,9 +10,10 @@ from espnet_plugin.checkpoint import check_state, load_config, load_state
 from espnet_plugin.decode.options import Options
 from espnet_plugin.decode.rules import TokenRules, text_limit
 from espnet_plugin.decode.search import Hypothesis, beam, greedy
+from espnet_plugin.decode.slices import encode_slices
 from espnet_plugin.features import N_SAMPLES, SAMPLE_RATE, LogMel
 from espnet_plugin.prompt import PromptBuilder, parse_lang_tokens
-from espnet_plugin.whisper import encode, load_whisper
+from espnet_plugin.whisper import load_whisper
 
 
 class Recognizer:
@@ -86,7 +87,7 @@ class Recognizer:
         self, features: torch.Tensor, frames: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Run the encoder; returns `(batch, positions, d_model)` and `(batch,)` long lengths."""
-        return encode(self.whisper, features.to(self.dtype), frames)
+        return encode_slices(self.whisper, features.to(self.dtype), frames)
 
     def search(
         self,

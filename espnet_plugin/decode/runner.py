@@ -8,8 +8,7 @@ on batches, so an interrupted run goes on where it was.
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from time import perf_counter
@@ -21,6 +20,7 @@ from espnet_plugin.decode.audio import Utterance, batches, load_set, padded_seco
 from espnet_plugin.decode.options import Options
 from espnet_plugin.decode.plan import Job, System, jobs_of
 from espnet_plugin.decode.recognizer import Recognizer
+from espnet_plugin.decode.search import Hypothesis
 from espnet_plugin.decode.workers import Bar, Worker, devices_of, spread
 from espnet_plugin.merge import Sweep
 from espnet_plugin.prompt import parse_lang_tokens
@@ -33,7 +33,7 @@ class Batch:
     """Utterances decoded together, and what is known of them so far.
 
     Attributes:
-        utterances: Of one set.
+        utterances: Of similar length, from any set.
         features: Log-mel features and frames.
         encoded: The encoder's output and lengths, for the current encoder.
         feature_seconds: What the features took.
@@ -65,8 +65,9 @@ def decode_sets(
     """Decode every system on every set.
 
     Writes `expdir/<system>/decode_<tag>/<set>/text` and `decode.json` beside it. `seconds` there
-    (and so `rtfx`) is the time of features, encoder and search; where an encoder's output served
-    several systems, each is charged its full time, and processes share the time that passes.
+    (and so `rtfx`) is the time of features, encoder and search, shared by the utterances of a batch
+    by their length; where an encoder's output served several systems, each is charged its full
+    time, and processes share the time that passes.
 
     Args:
         expdir: Where the systems are.
@@ -110,7 +111,7 @@ def decode_sets(
         job.resume()
     if not pending:
         return []
-    run = partial(_decode_jobs, data, tag, batch_size, batch_seconds, workers)
+    run = _Decoder(data, tag, batch_size, batch_seconds, workers)
     total = sum(len(job.utterances) for job in pending)
     with progress(total, "decoding", "utt", initial=sum(len(j.texts) for j in pending)) as bar:
         if workers == 1:
@@ -120,31 +121,52 @@ def decode_sets(
         return spread(pending, Worker(run, devices, threads), bar)
 
 
-def _decode_jobs(
-    data: dict[str, list[Utterance]],
-    tag: str,
-    batch_size: int,
-    batch_seconds: float,
-    workers: int,
-    jobs: list[Job],
-    device: str,
-    bar: Bar,
-) -> None:
-    """Complete jobs in this process."""
-    for options in dict.fromkeys(job.options for job in jobs):
-        mine = [job for job in jobs if job.options == options]
-        size = max(1, batch_size // options.beam_size)
-        cut = [
-            b
-            for name in dict.fromkeys(job.set_name for job in mine)
-            for b in batches(data[name], size, batch_seconds, options.pad, options.tail)
-        ]
-        runner = _Runner(options, device, batch_size, tag, workers, bar)
-        for job in mine:
-            if job.complete:  # killed between the last batch and the final files
-                runner.finish(job)
-        for chunk in chunks([Batch(b) for b in cut], options):
-            runner.run(chunk, mine)
+@dataclass
+class _Decoder:
+    """Completes jobs in one process, as often as it is called; keeps what the next call can use.
+
+    Attributes:
+        data: Utterances of each set.
+        tag: Names the results.
+        batch_size: At most so many hypotheses in a batch.
+        batch_seconds: At most so much audio in a batch, with its padding.
+        workers: Processes that run side by side.
+    """
+
+    data: dict[str, list[Utterance]]
+    tag: str
+    batch_size: int
+    batch_seconds: float
+    workers: int
+    _runner: "_Runner | None" = None
+    _chunks: dict[tuple[str, ...], list[list[Batch]]] = field(default_factory=dict)
+
+    def __call__(self, jobs: list[Job], device: str, bar: Bar) -> None:
+        for options in dict.fromkeys(job.options for job in jobs):
+            mine = [job for job in jobs if job.options == options]
+            runner = self._of(options, device, bar)
+            for job in mine:
+                if job.complete:  # killed between the last batch and the final files
+                    runner.finish(job)
+            found = self._batches(tuple(dict.fromkeys(job.set_name for job in mine)), options)
+            for chunk in found:
+                runner.run(chunk, mine, keep=len(found) == 1)
+
+    def _of(self, options: Options, device: str, bar: Bar) -> "_Runner":
+        if self._runner is None or self._runner.options != options:
+            self._runner = None  # frees its model first
+            self._chunks.clear()
+            self._runner = _Runner(options, device, self.batch_size, self.tag, self.workers, bar)
+        return self._runner
+
+    def _batches(self, names: tuple[str, ...], options: Options) -> list[list[Batch]]:
+        """Cut sets into batches; utterances of all sets together, for less is padding then."""
+        if names not in self._chunks:
+            together = [u for name in names for u in self.data[name]]
+            size = max(1, self.batch_size // options.beam_size)
+            cut = batches(together, size, self.batch_seconds, options.pad, options.tail)
+            self._chunks[names] = chunks([Batch(b) for b in cut], options)
+        return self._chunks[names]
 
 
 def check_languages(sets: dict[str, list[Utterance]], options: Options) -> None:
@@ -190,8 +212,8 @@ class _Runner:
         self.recognizer: Recognizer | None = None
         self.kind, self.loaded = "", Path()
 
-    def run(self, chunk: list[Batch], jobs: list[Job]) -> None:
-        """Decode a chunk with every system."""
+    def run(self, chunk: list[Batch], jobs: list[Job], keep: bool) -> None:
+        """Decode a chunk with every system; `keep` its features for the next call."""
         todo = [job for job in jobs if not job.complete]
         first_seen = {job.system.encoder: i for i, job in reversed(list(enumerate(todo)))}
         todo.sort(key=lambda job: first_seen[job.system.encoder])
@@ -200,18 +222,22 @@ class _Runner:
             for number, of_system in enumerate(by_system):
                 last = number == len(by_system) - 1
                 for batch in chunk:
-                    for job in of_system:
-                        if job.set_name == batch.utterances[0].set_name:
-                            self._decode(job, batch, keep=not last)
+                    self._decode({job.set_name: job for job in of_system}, batch, keep=not last)
             for batch in chunk:
                 batch.encoded = None
-        for batch in chunk:
-            batch.features = None  # the list of batches lives as long as the run
+        if not keep:
+            for batch in chunk:
+                batch.features = None  # the list of batches lives as long as the run
 
-    def _decode(self, job: Job, batch: Batch, keep: bool) -> None:
-        if all(u.utt in job.texts for u in batch.utterances):
+    def _decode(self, jobs: dict[str, Job], batch: Batch, keep: bool) -> None:
+        rows = [
+            row
+            for row, u in enumerate(batch.utterances)
+            if u.set_name in jobs and u.utt not in jobs[u.set_name].texts
+        ]
+        if not rows:
             return
-        recognizer = self._load(job.system)
+        recognizer = self._load(next(iter(jobs.values())).system)
         n_mels = recognizer.whisper.config.num_mel_bins
         if batch.features is None or batch.features[0].shape[1] != n_mels:
             waves = [u.read() for u in batch.utterances]
@@ -223,17 +249,27 @@ class _Runner:
             batch.encoded = recognizer.encode(*batch.features)
             batch.encoder_seconds = self._clock() - start
         start = self._clock()
-        seconds = [u.seconds for u in batch.utterances]
-        hyps = recognizer.search(*batch.encoded, seconds, [u.lang for u in batch.utterances])
-        spent = self._clock() - start + batch.feature_seconds + batch.encoder_seconds
+        memory, lengths = batch.encoded
         if not keep:
             batch.encoded = None
-        new = [(u.utt, h) for u, h in zip(batch.utterances, hyps, strict=True)]
-        new = [(utt, h) for utt, h in new if utt not in job.texts]
-        texts = {utt: recognizer.text(h) for utt, h in new}
+        if len(rows) < len(batch.utterances):  # an interrupted run has the others
+            memory, lengths = memory[rows], lengths[rows]
+        heard = [batch.utterances[row] for row in rows]
+        hyps = recognizer.search(
+            memory, lengths, [u.seconds for u in heard], [u.lang for u in heard]
+        )
+        spent = self._clock() - start + batch.feature_seconds + batch.encoder_seconds
         # processes that run side by side share the time that passes
-        spent *= len(new) / len(hyps) / self.workers
-        job.add(texts, [utt for utt, h in new if h.limited], spent)
+        rate = spent / self.workers / sum(u.seconds for u in heard)
+        for name, job in jobs.items():
+            new = [(u, hyp) for u, hyp in zip(heard, hyps, strict=True) if u.set_name == name]
+            if new:
+                self._note(job, new, rate * sum(u.seconds for u, _ in new))
+
+    def _note(self, job: Job, new: list[tuple[Utterance, Hypothesis]], seconds: float) -> None:
+        assert self.recognizer is not None
+        texts = {u.utt: self.recognizer.text(hyp) for u, hyp in new}
+        job.add(texts, [u.utt for u, hyp in new if hyp.limited], seconds)
         self.bar.set_postfix_str(f"{job.system.name} {job.set_name}", refresh=False)
         self.bar.update(len(new))
         if job.complete:
