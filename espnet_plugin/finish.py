@@ -2,11 +2,14 @@
 
 import json
 import logging
+from collections.abc import Mapping, Set
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from espnet_plugin import lora
 from espnet_plugin.checkpoint import (
     load_state,
     read_json,
@@ -23,13 +26,16 @@ TRAINING = "training.json"
 PROOF = "freeze_proof.json"
 
 
-def prove_frozen(start_dir: str | Path, end_dir: str | Path, moved: set[str]) -> dict[str, Any]:
+def prove_frozen(
+    start_dir: str | Path, end_dir: str | Path, moved: set[str], adapted: Set[str] = frozenset()
+) -> dict[str, Any]:
     """Compare two model directories tensor by tensor.
 
     Args:
         start_dir: What the stage started from.
         end_dir: What it made.
         moved: Groups that were to move; fixed tensors never are.
+        adapted: Names of tensors that were to move besides: those that adapters changed.
 
     Returns:
         `identical`: whether every frozen tensor is bit-identical; counts, and by group the
@@ -42,7 +48,7 @@ def prove_frozen(start_dir: str | Path, end_dir: str | Path, moved: set[str]) ->
         same = after.get(name) == digest
         group = group_of(name)
         groups[group]["identical" if same else "changed"] += 1
-        if group not in moved or is_fixed(name):
+        if (group not in moved and name not in adapted) or is_fixed(name):
             frozen += 1
             if not same:
                 violations.append(name)
@@ -63,6 +69,7 @@ def finish(
     moved: set[str],
     keep: str = "best",
     keep_checkpoints: bool = True,
+    adapters: Mapping[str, lora.Adapter | None] | None = None,
 ) -> dict[str, Any]:
     """Turn a finished ESPnet training directory into a loadable model directory.
 
@@ -72,6 +79,7 @@ def finish(
         stage: Name of the adaptation stage, for the record.
         moved: Groups that ever moved; every other tensor must be bit-identical to the start.
         keep: `best` on validation, the `last`, or the `average` of ESPnet's n best.
+        adapters: Low-rank adapters by group (`lora.parse`), which are merged into the weights.
         keep_checkpoints: False deletes ESPnet's checkpoints once the directory is complete.
 
     Returns:
@@ -96,6 +104,10 @@ def finish(
         raise FileNotFoundError(f"{source} is missing: training has not finished an epoch")
     # Safe loading only: a checkpoint is tensors, nothing else is unpickled.
     weights = torch.load(source.resolve(), map_location="cpu", weights_only=True)
+    adapted = {"model." + n.removeprefix("whisper.") for n in lora.adapted(weights)}
+    if adapters:
+        weights = lora.merged(weights, str(init_dir), adapters)
+        moved = moved - {group for group, each in adapters.items() if each is not None}
     start = load_state(init_dir)
     state = {}
     for name, tensor in weights.items():
@@ -105,7 +117,7 @@ def finish(
         averaged = keep == "average" and frozen
         state[key] = start[key] if averaged else tensor.to(start[key].dtype)
     save_model_dir(state, init_dir, output)
-    proof = prove_frozen(init_dir, output, moved)
+    proof = prove_frozen(init_dir, output, moved, adapted)
     write_json(output / PROOF, proof)
     if not proof["identical"]:
         raise RuntimeError(
@@ -119,6 +131,9 @@ def finish(
         "start": str(init_dir),
         "checkpoint": source.resolve().name,
         "keep": keep,
+        "lora": {group: asdict(each) if each else lora.FULL for group, each in adapters.items()}
+        if adapters
+        else None,
         "epochs": int(trained[-1]["epoch"]),
         "updates": int(trained[-1]["updates"]),
         "kept_updates": None if chosen is None else int(chosen["updates"]),

@@ -16,6 +16,7 @@ from espnet2.schedulers.abs_scheduler import AbsBatchStepScheduler, AbsEpochStep
 from torch.optim.lr_scheduler import LRScheduler
 
 from espnet_plugin.groups import GROUPS, group_of, is_fixed, select
+from espnet_plugin.lora import describe as describe_adapters
 
 KINDS = ("staged", "gradual")
 UNITS = ("step", "epoch")
@@ -209,6 +210,7 @@ class FreezeSchedule(AbsBatchStepScheduler):
                 f"{group.get('initial_lr', group['lr']):>10.1e}{group.get('weight_decay', 0):>8.3g}"
             )
         lines.append(f"{'total':<12}{total:>14,}{moving:>14,}{100 * moving / total:>7.1f}")
+        lines += describe_adapters(self._parameters)
         return "\n".join(lines)
 
     def __repr__(self) -> str:

@@ -16,6 +16,9 @@ GROUPS: tuple[str, ...] = ("encoder", "self_attn", "ffn", "cross_attn", "output"
 # Sinusoids: part of `encoder`, but a constant of the architecture that no stage may train.
 FIXED: tuple[str, ...] = ("encoder.embed_positions.weight",)
 
+# Parameters of low-rank adapters (`lora.py`), in the middle of their names.
+ADAPTER = re.compile(r"\.lora_[AB]\.")
+
 _PREFIX = re.compile(r"^(?:module\.)?(?:whisper\.)?(?:model\.)?")
 _DECODER_LAYER = re.compile(r"^decoder\.layers\.(\d+)\.(\w+)\.")
 _ENCODER_LAYER = re.compile(r"^encoder\.layers\.(\d+)\.")
@@ -101,7 +104,8 @@ def select(selectors: Sequence[str], names: Iterable[str]) -> set[str]:
 
     Args:
         selectors: Each a group (`ffn`), one layer of a group (`ffn.5`) or a range of layers, both
-            ends included (`ffn.3-5`). Fixed parameters are never chosen.
+            ends included (`ffn.3-5`). Fixed parameters are never chosen, and of a group with
+            adapters nothing but these.
         names: Parameter names to choose from.
 
     Raises:
@@ -109,6 +113,8 @@ def select(selectors: Sequence[str], names: Iterable[str]) -> set[str]:
             message lists what exists.
     """
     candidates = [name for name in names if not is_fixed(name)]
+    adapted = {group_of(name) for name in candidates if ADAPTER.search(name)}
+    candidates = [n for n in candidates if ADAPTER.search(n) or group_of(n) not in adapted]
     chosen: set[str] = set()
     for selector in selectors:
         match = re.fullmatch(r"(\w+?)(?:\.(\d+)(?:-(\d+))?)?", selector)

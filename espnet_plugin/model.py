@@ -23,6 +23,8 @@ from espnet_plugin.checkpointing import checkpointed
 from espnet_plugin.checkpointing import parse as parse_checkpointing
 from espnet_plugin.compiling import compile_layer
 from espnet_plugin.features import LogMel
+from espnet_plugin.lora import inject, keep_names
+from espnet_plugin.lora import parse as parse_lora
 from espnet_plugin.loss import token_losses
 from espnet_plugin.pads import PADS
 from espnet_plugin.prompt import PromptBuilder, parse_lang_tokens
@@ -64,6 +66,7 @@ class AsyncSwitchModel(ESPnetASRModel):
         loss_kernel: str = "auto",
         compile: bool = False,
         checkpointing: str | bool = "none",
+        lora: str | Mapping[str, Any] | None = None,
         encoder: Any = None,
         decoder: Any = None,
         token_list: Sequence[str] | None = None,
@@ -84,6 +87,7 @@ class AsyncSwitchModel(ESPnetASRModel):
             loss_kernel: Which implementation computes the training loss, see `loss_kernels.py`.
             compile: Run the layers through `torch.compile` in training and validation.
             checkpointing: Whose layers run again in the backward pass, see `checkpointing.py`.
+            lora: Low-rank adapters by group, as in `lora.parse`.
             encoder: An unbound view, where ESPnet's own task builds the parts.
             decoder: Likewise.
             token_list: ESPnet's token list; its size must be the vocabulary's.
@@ -117,6 +121,9 @@ class AsyncSwitchModel(ESPnetASRModel):
         self.checkpointing = parse_checkpointing(checkpointing)
         self._chosen: dict[torch.device, str] = {}  # loss kernel by device
         self.whisper: Any = passes.load_whisper(directory)
+        if adapters := parse_lora(lora):
+            inject(self.whisper, adapters)
+            keep_names(self)
         config: Any = self.whisper.config
         self.log_mel, self.specaug = LogMel(config.num_mel_bins), specaug
         self.prompt = PromptBuilder(directory, parse_lang_tokens(lang_tokens), text_style)

@@ -1,6 +1,7 @@
 """ESPnet's ASR task for AsyncSwitch: options, data and optimiser of an adaptation stage."""
 
 import argparse
+import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,18 +12,21 @@ from espnet2.iterators.abs_iter_factory import AbsIterFactory
 from espnet2.tasks import abs_task
 from espnet2.tasks.asr import ASRTask
 from espnet2.train.collate_fn import CommonCollateFn
+from espnet2.train.dataset import AbsDataset
 from espnet2.utils import config_argparse
 from espnet2.utils.nested_dict_action import NestedDictAction
 from espnet2.utils.types import str2bool
 from torch.multiprocessing.spawn import ProcessExitedException
 
 import espnet_plugin
-from espnet_plugin import augment, distributed, pair_batches
+from espnet_plugin import augment, distributed, lora, pair_batches
 from espnet_plugin.cli import nearest
 from espnet_plugin.finish import KEEPS, finish, summary
 from espnet_plugin.groups import GROUPS
 from espnet_plugin.iterators import TextIterFactory
 from espnet_plugin.model import AsyncSwitchModel
+from espnet_plugin.monitor import faults
+from espnet_plugin.monitor import options as watching
 from espnet_plugin.optim import build_optimizer
 from espnet_plugin.pads import PADS, parse_pad
 from espnet_plugin.preprocess import PairPreprocessor
@@ -76,6 +80,7 @@ class AsyncSwitchTask(ASRTask):
         add("--loss_kernel", default="auto", help="auto, chunked, liger or cce (fused, GPUs)")
         add("--compile", type=str2bool, default=False, help="Layers through torch.compile")
         add("--checkpointing", default="none", help="Layers run again: none, encoder, decoder, all")
+        add("--lora", help="Ranks of adapters by group: 'cross_attn=8, output=full'")
         add("--lang_tokens", default="cs:ms ms:ms en:en", help="Data language:Whisper language")
         add("--text_style", default="as_is", help="as_is or spoken (normalised)")
         add("--timestamp_share", type=float, default=0.0, help="Share trained with timestamps")
@@ -85,6 +90,7 @@ class AsyncSwitchTask(ASRTask):
         add("--keep", default="best", choices=KEEPS, help="Which checkpoint becomes the system")
         add("--checkpoint_seconds", type=float, default=0.0, help="Least time between checkpoints")
         add("--keep_checkpoints", type=str2bool, default=True, help="Keep ESPnet's checkpoints")
+        watching.add_options(add)
         parser.set_defaults(
             required=["output_dir", "adaptation_stage", "init_dir"],
             model="asyncswitch_whisper",
@@ -138,6 +144,7 @@ class AsyncSwitchTask(ASRTask):
                     set(cls.moved_groups(args)),
                     args.keep,
                     args.keep_checkpoints,
+                    lora.parse(args.lora),
                 )
                 print(summary(args.output_dir), flush=True)
 
@@ -149,8 +156,8 @@ class AsyncSwitchTask(ASRTask):
 
     @classmethod
     def moved_groups(cls, args: argparse.Namespace) -> tuple[str, ...]:
-        """Return the groups that move at any time of the run."""
-        return get_stage(args.adaptation_stage).trains
+        """Return the groups that move at any time of the run, whole or by adapters."""
+        return tuple(lora.parse(args.lora)) or get_stage(args.adaptation_stage).trains
 
     @classmethod
     def prepare(cls, args: argparse.Namespace) -> None:
@@ -161,8 +168,15 @@ class AsyncSwitchTask(ASRTask):
             FileNotFoundError: If a directory is missing; says which recipe stage makes it.
         """
         stage = get_stage(args.adaptation_stage)
+        watching.check(args)
         if args.use_deepspeed:
             raise ValueError("DeepSpeed would discard the freeze schedule: use torch DDP")
+        lora.check_stage(lora.parse(args.lora), stage.name, stage.trains)
+        if args.lora and args.keep == "average":
+            raise ValueError(
+                "--keep average does not go with --lora: the average of adapters is not that of "
+                "the models; use best or last"
+            )
         if args.freeze_param:
             raise ValueError(f"--freeze_param: the stage decides; '{stage.name}' trains a set")
         builder = _builder(args)
@@ -200,6 +214,7 @@ class AsyncSwitchTask(ASRTask):
             "loss_kernel": args.loss_kernel,
             "compile": args.compile,
             "checkpointing": args.checkpointing,
+            "lora": args.lora,
             "model_dir": str(args.init_dir),
         }
         tokens = Path(args.init_dir) / "tokens.txt"
@@ -225,11 +240,16 @@ class AsyncSwitchTask(ASRTask):
         if conf.get("kind", "staged") == "staged":
             if "trainable" in conf:
                 raise ValueError("scheduler_conf: the groups come from --adaptation_stage")
-            conf["trainable"] = list(stage.trains)
+            conf["trainable"] = list(cls.moved_groups(args))
         else:
             named = {s.split(".")[0] for join in conf.get("joins", []) for s in join["groups"]}
             if extra := sorted((named & set(GROUPS)) - set(stage.trains)):
                 raise ValueError(f"scheduler_conf: stage {stage.name} does not train {extra[0]}")
+            if args.lora and (extra := sorted(named - set(cls.moved_groups(args)))):
+                raise ValueError(
+                    f"scheduler_conf: {extra[0]} joins and lora does not name it; add its rank, or "
+                    f"{extra[0]}={lora.FULL}"
+                )
         if conf.get("inner") == "warmuplinear":
             inner = dict(conf.get("inner_conf") or {})
             if "total_steps" not in inner:
@@ -272,9 +292,21 @@ class AsyncSwitchTask(ASRTask):
         return PairPreprocessor(_builder(args), args.timestamp_share, changes)
 
     @classmethod
-    def build_collate_fn(cls, args: argparse.Namespace, train: bool) -> CommonCollateFn:
+    def build_collate_fn(cls, args: argparse.Namespace, train: bool) -> Any:
         """Return what makes a batch: text is padded with -1; an utterance has one language."""
-        return CommonCollateFn(float_pad_value=0.0, int_pad_value=-1, not_sequence=["lang"])
+        return faults.TolerantCollate(
+            CommonCollateFn(float_pad_value=0.0, int_pad_value=-1, not_sequence=["lang"])
+        )
+
+    @classmethod
+    def build_dataset(
+        cls, args: argparse.Namespace, iter_options: Any, keys_to_load: Any = None
+    ) -> AbsDataset:
+        """Build ESPnet's dataset; an utterance that cannot be read becomes a `Fault`."""
+        lengths = faults.read_lengths(iter_options.shape_files[0], keys_to_load)
+        checked = faults.LengthCheck(iter_options.preprocess_fn, lengths)
+        options = dataclasses.replace(iter_options, preprocess_fn=checked)
+        return faults.TolerantDataset(super().build_dataset(args, options, keys_to_load))
 
     @classmethod
     def required_data_names(cls, train: bool = True, inference: bool = False) -> tuple[str, ...]:
