@@ -15,6 +15,7 @@ from espnet2.utils.build_dataclass import build_dataclass
 
 from espnet_plugin.cli import progress
 from espnet_plugin.freeze import FreezeSchedule
+from espnet_plugin.monitor import start as monitor
 from espnet_plugin.sharding import consolidate
 from espnet_plugin.training import midway, resuming
 from espnet_plugin.training.curve import CURVE, read_curve
@@ -26,7 +27,7 @@ __all__ = ["CURVE", "AsyncSwitchTrainer", "Options", "read_curve"]
 
 
 @dataclass
-class Options(TrainerOptions):
+class Options(TrainerOptions, monitor.RunOptions):
     """ESPnet's options and ours.
 
     Attributes:
@@ -76,14 +77,20 @@ class AsyncSwitchTrainer(Trainer):
                 print(f"{run.label}: what moves at the start\n{audit}", flush=True)
         run.wait()
         resumed = options.resume and (output_dir / CHECKPOINT).exists()
+        watch = run.watch = monitor.start(
+            output_dir, run.label, options, kwargs["model"], run.world, resumed
+        )
+        watch.events.say = run.show
         if resumed:
             run.resume_curve()
         else:
             with Reporter().observe("valid", epoch=1) as reporter:
-                iterator = cls._until_stopped(kwargs["valid_iter_factory"].build_iter(1))
+                readable = watch.validating(kwargs["valid_iter_factory"].build_iter(1), 0)
+                iterator = cls._until_stopped(readable)
                 super().validate_one_epoch(
                     kwargs["model"], iterator, reporter, options, distributed
                 )
+                watch.after_validation()
                 run.write(0, reporter)
         iterations = getattr(kwargs["train_iter_factory"], "num_iters_per_epoch", None)
         total = options.max_epoch * iterations if iterations else None
@@ -172,24 +179,28 @@ class AsyncSwitchTrainer(Trainer):
                     "random": midway.gathered(midway.random_state(), run.world > 1),
                 },
             }
+            watch.save()
             if run.main:
                 run.checkpoints.write(states, (epoch, batches))
 
         run.write_midway = stop
+        watch = run.watch
+        assert watch is not None
         # What watches batches goes between `iterator` and `Batches`. It gives one for each that it
         # takes: a resumed run skips as many as `Batches` counted.
-        batches = Batches(iterator, run, reporter, cls._between, done)
-        invalid = super().train_one_epoch(
-            model,
-            batches,
-            optimizers,
-            schedulers,
-            scaler,
-            reporter,
-            summary_writer,
-            options,
-            distributed_option,
-        )
+        with watch.training(model, iterator, reporter, options, run.updates, done) as watched:
+            batches = Batches(watched, run, reporter, cls._between, done)
+            invalid = super().train_one_epoch(
+                model,
+                batches,
+                optimizers,
+                schedulers,
+                scaler,
+                reporter,
+                summary_writer,
+                options,
+                distributed_option,
+            )
         consolidate(optimizers)
         run.train_loss = mean(reporter, "loss")
         run.updates += batches.done // options.accum_grad
@@ -226,8 +237,11 @@ class AsyncSwitchTrainer(Trainer):
         Raises:
             ValueError: If no batch was validated: the curve and the best epoch would be undefined.
         """
-        batches = cls._until_stopped(iterator)
+        watch = cls._run.watch
+        assert watch is not None
+        batches = cls._until_stopped(watch.validating(iterator, reporter.get_epoch()))
         super().validate_one_epoch(model, batches, reporter, options, distributed_option)
+        watch.after_validation()
         if not reporter.stats.get("loss"):
             raise ValueError(f"{cls._run.label}: the validation set gives no batch")
         cls._run.write(reporter.get_epoch(), reporter)

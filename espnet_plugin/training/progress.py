@@ -14,6 +14,7 @@ from espnet2.train.reporter import SubReporter, aggregate
 
 from espnet_plugin.by_language import describe, summarise
 from espnet_plugin.freeze import FreezeSchedule
+from espnet_plugin.monitor.watch import Watch
 from espnet_plugin.training import stopping
 from espnet_plugin.training.curve import CURVE, Row, read_curve, write_curve
 from espnet_plugin.training.midway import Midway, gathered
@@ -38,6 +39,7 @@ class Run:
         world: Number of processes.
         epoch: The epoch that is trained, from 1.
         done: Batches of it that are done.
+        watch: Watches for faults, and measures speed.
         midway: Where to go on in an epoch, until that is begun.
         write_midway: Writes a checkpoint in the middle of an epoch, given the batches done; every
             rank calls it.
@@ -53,6 +55,7 @@ class Run:
     world: int = 1
     epoch: int = 0
     done: int = 0
+    watch: Watch | None = None
     midway: Midway | None = None
     write_midway: Callable[[int], None] | None = None
     started: float = field(default_factory=time.monotonic)
@@ -89,12 +92,16 @@ class Run:
         row |= {"valid_loss": mean(valid, "loss"), "valid_acc": mean(valid, "acc")}
         row |= {f"valid_{name}": value for name, value in measured.items()}
         row["seconds"] = round(seconds, 1)
+        if epoch and self.watch is not None:
+            row |= self.watch.columns
         self.rows.append(row)
         if self.main:
             write_curve(self.output_dir / CURVE, self.rows)
             start = self.rows[0] if self.rows[0]["epoch"] == 0 and epoch else {}
             if said := describe(measured, {k.removeprefix("valid_"): v for k, v in start.items()}):
                 self.say(f"epoch {epoch}: {said}")
+        if self.watch is not None:
+            self.watch.judge(self.rows)
 
     def wait(self) -> None:
         """Wait for the other ranks."""
@@ -133,10 +140,14 @@ class Run:
     def say(self, message: str, level: int = logging.INFO) -> None:
         """Put a message of the run in the log and on stdout, beside the progress bar."""
         logging.log(level, "%s, %s", self.label, message)
+        self.show(f"{self.label}, {message}")
+
+    def show(self, message: str) -> None:
+        """Put a message on stdout, beside the progress bar."""
         if self.bar is not None:
-            self.bar.write(f"{self.label}, {message}", file=sys.stdout)
+            self.bar.write(message, file=sys.stdout)
         elif self.main:
-            print(f"{self.label}, {message}", flush=True)
+            print(message, flush=True)
 
 
 def mean(reporter: SubReporter, key: str) -> float:
