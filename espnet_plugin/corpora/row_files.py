@@ -9,14 +9,18 @@
 | `.arrow` | some thousand rows | a row of a stream, as Hugging Face's ``datasets`` saves it |
 
 The first three may be compressed (`.gz`). A part of those can only be reached by decompressing what
-is before it, so such parts are large. Memory does not grow with the file.
+is before it: a process goes on where its last part ended, so that it decompresses a file once.
+Memory does not grow with the file.
 """
 
 import csv
+import functools
 import gzip
 import io
 import itertools
 import json
+import os
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +114,7 @@ def parts(
                 _check_encoding(path, file.read(400))
                 file.seek(0)
                 yield from _cut_text(path, kind, file, header)
-        except (EOFError, gzip.BadGzipFile) as error:
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise ValueError(f"{path}: truncated or damaged ({error})") from None
     else:
         raise ValueError(
@@ -237,13 +241,26 @@ def records(
         yield where, part.start + offset, found
 
 
+@functools.lru_cache(maxsize=4)
+def _decompressed(path: str, size: int, changed: int) -> gzip.GzipFile:
+    """Open a compressed file; the last few stay open, each at the place where it was left."""
+    return gzip.open(path, "rb")
+
+
 def _text_of(part: Part) -> bytes:
-    try:
-        with _open(part.path) as file:
+    if part.path.lower().endswith(".gz"):
+        stat = os.stat(part.path)
+        try:
+            stream = _decompressed(part.path, stat.st_size, stat.st_mtime_ns)
+            stream.seek(part.start)  # from where it is, if that is before
+            data = stream.read(part.end - part.start)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            _decompressed.cache_clear()
+            raise ValueError(f"{part.path}: truncated or damaged ({error})") from None
+    else:
+        with open(part.path, "rb") as file:
             file.seek(part.start)
             data = file.read(part.end - part.start)
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise ValueError(f"{part.path}: truncated or damaged ({error})") from None
     if len(data) < part.end - part.start:
         raise ValueError(f"{part.path}: has become shorter while it was read")
     return data

@@ -1,10 +1,15 @@
 """Parquet and Arrow files: where to cut them, and their rows; damage is named.
 
 A row of audio may have a megabyte, a row of text a hundred bytes: parts and batches are cut by
-bytes, and columns are read page by page, so that memory depends on neither.
+bytes, and columns are read page by page, so that memory depends on neither. A row can only be
+reached from the start of its group or file: a process goes on where its last part ended, so that it
+reads each row once.
 """
 
+import bisect
 import contextlib
+import itertools
+import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -70,38 +75,110 @@ def read_parquet(
     Raises:
         ValueError: It is truncated or damaged.
     """
-    from pyarrow import parquet
-
-    options = {"buffer_size": _BUFFER, "pre_buffer": False, "page_checksum_verification": True}
-    with _named(path, "parquet"), parquet.ParquetFile(path, **options) as file:
-        first = 0
-        for group in range(file.metadata.num_row_groups):
-            meta = file.metadata.row_group(group)
-            rows = meta.num_rows
-            if first + rows > start and first < end:
-                size = _rows_of(meta.total_byte_size, rows, BATCH_BYTES, 1024)
-                batches = file.iter_batches(
-                    size, row_groups=[group], columns=list(columns), use_threads=False
-                )
-                yield from _within(batches, first, start, end)
-            first += rows
+    with _named(path, "parquet"):
+        yield from _rows(_Parquet, path, start, end, columns)
 
 
-def _within(
-    batches: Iterator["pyarrow.RecordBatch"], first: int, start: int, end: int
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the rows of batches that lie in a range; the first of all has the number `first`."""
-    for batch in batches:
-        low, high = max(start - first, 0), min(end - first, batch.num_rows)
-        if low < high:
-            part = batch.slice(low, high - low)
+class _Forward:
+    """The rows of a file from some row on, read forwards.
+
+    Args:
+        path: The file.
+        start: A row that is wanted first.
+        columns: To be read.
+    """
+
+    def __init__(self, path: str, start: int, columns: Sequence[str]) -> None:
+        self.path, self.columns = path, list(columns)
+        self.first = self._first(start)  # number of the first row of the batch
+        self._batches = self._read()
+        self._batch: pyarrow.RecordBatch | None = None
+
+    def _first(self, start: int) -> int:
+        """Return the row that reading begins with, to reach another one."""
+        return 0
+
+    def _read(self) -> Iterator["pyarrow.RecordBatch"]:
+        """Read batches from there on."""
+        raise NotImplementedError
+
+    def reaches(self, start: int) -> bool:
+        """Tell whether a row is best reached by going on."""
+        return self._first(start) <= self.first <= start
+
+    def rows(self, start: int, end: int) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield the number and the values of rows."""
+        while start < end:
+            there = 0 if self._batch is None else self._batch.num_rows
+            if self._batch is None or start >= self.first + there:
+                self.first += there
+                self._batch = next(self._batches, None)
+                if self._batch is None:
+                    return
+                continue
+            low = start - self.first
+            high = min(end - self.first, there)
+            part = self._batch.slice(low, high - low)
             step = _rows_of(part.nbytes, part.num_rows, BATCH_BYTES, 1024)
             for place in range(0, part.num_rows, step):
                 for n, record in enumerate(part.slice(place, step).to_pylist()):
-                    yield first + low + place + n, record
-        first += batch.num_rows
-        if first >= end:
-            return
+                    yield start + place + n, record
+            start = self.first + high
+
+
+_KEPT = 4  # files that stay open
+_open: dict[tuple[Any, ...], _Forward] = {}
+
+
+def _rows(
+    kind: type[_Forward], path: str, start: int, end: int, columns: Sequence[str]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield rows, by the reader of an earlier part if that is quicker."""
+    stat = os.stat(path)
+    key = (path, stat.st_size, stat.st_mtime_ns, *columns)
+    reader = _open.pop(key, None)  # nobody else may move it
+    if reader is None or not reader.reaches(start):
+        reader = kind(path, start, columns)
+    yield from reader.rows(start, end)
+    while len(_open) >= _KEPT:
+        del _open[next(iter(_open))]
+    _open[key] = reader  # not one that failed or was left before its end
+
+
+class _Parquet(_Forward):
+    """See `_Forward`; a group of rows can be reached without what is before it."""
+
+    def __init__(self, path: str, start: int, columns: Sequence[str]) -> None:
+        from pyarrow import parquet
+
+        # unlike pre-buffered columns, pages are dropped when they have been read
+        options = {"buffer_size": _BUFFER, "pre_buffer": False, "page_checksum_verification": True}
+        self._file = parquet.ParquetFile(path, **options)
+        meta = self._file.metadata
+        sizes = (meta.row_group(n).num_rows for n in range(meta.num_row_groups))
+        self._starts = [0, *itertools.accumulate(sizes)]
+        super().__init__(path, start, columns)
+
+    def _group(self, start: int) -> int:
+        return max(0, bisect.bisect_right(self._starts, start) - 1)
+
+    def _first(self, start: int) -> int:
+        return self._starts[self._group(start)]
+
+    def _read(self) -> Iterator["pyarrow.RecordBatch"]:
+        for group in range(self._group(self.first), self._file.metadata.num_row_groups):
+            meta = self._file.metadata.row_group(group)
+            size = _rows_of(meta.total_byte_size, meta.num_rows, BATCH_BYTES, 1024)
+            yield from self._file.iter_batches(
+                size, row_groups=[group], columns=self.columns, use_threads=False
+            )
+
+
+class _Arrow(_Forward):
+    """See `_Forward`."""
+
+    def _read(self) -> Iterator["pyarrow.RecordBatch"]:
+        return (batch.select(self.columns) for batch in _batches(self.path))
 
 
 def _batches(path: str) -> Iterator["pyarrow.RecordBatch"]:
@@ -145,5 +222,4 @@ def read_arrow(
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the number and the values of rows; see `read_parquet`."""
     with _named(path, "Arrow file"):
-        chosen = (batch.select(list(columns)) for batch in _batches(path))
-        yield from _within(chosen, 0, start, end)
+        yield from _rows(_Arrow, path, start, end, columns)

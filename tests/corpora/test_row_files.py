@@ -56,6 +56,66 @@ def test_small_parts_have_the_same_rows(tmp_path, ending, monkeypatch):
     assert len({unit.key for unit in units}) == len(cut) and units[0].data == (cut[0], "more")
 
 
+@pytest.mark.parametrize("ending", ["jsonl.gz", "csv.gz", "parquet", "arrow"])
+def test_parts_are_reached_without_reading_all_before_them_again(tmp_path, ending, monkeypatch):
+    path = tmp_path / f"t.{ending}"
+    if ending == "parquet":
+        parquet(path, ROWS, len(ROWS))  # one group
+    else:
+        path = write_table(tmp_path, ending)
+    monkeypatch.setattr(row_files, "GZIP_PART_BYTES", 100)
+    monkeypatch.setattr(row_groups, "PART_ROWS", 5)
+    monkeypatch.setattr(row_groups, "BATCH_BYTES", 50)
+    cut = list(parts(path))
+    row_files._decompressed.cache_clear()
+    row_groups._open.clear()
+    taken = []
+    real_init, real_open = row_groups._Forward.__init__, row_files._decompressed
+
+    class Stream:
+        """Notes where it is sent back, which is decompressing again from the start."""
+
+        def seek(self, place):
+            if place < (stream := real_open(str(path), *state)).tell():
+                taken.append("back")
+            stream.seek(place)
+
+        def read(self, size):
+            return real_open(str(path), *state).read(size)
+
+    def started(self, path, start, columns):
+        taken.append(start)
+        real_init(self, path, start, columns)
+
+    state = path.stat().st_size, path.stat().st_mtime_ns
+    monkeypatch.setattr(row_files, "_decompressed", lambda *_: Stream())
+    monkeypatch.setattr(row_groups._Forward, "__init__", started)
+    found = [one for part in cut for _, _, one in records(part)]
+    assert len(cut) > 4 and found == ROWS
+    assert taken == ([] if ending.endswith(".gz") else [0])
+    # a process that gets every third part only goes forwards, too: back once, to the start
+    third = [one for part in cut[::3] for _, _, one in records(part)]
+    assert third == [one for one in ROWS if one in third] and len(third) < len(ROWS) / 2
+    assert taken == (["back"] if ending.endswith(".gz") else [0, 0])
+
+
+@pytest.mark.parametrize("ending", ["jsonl.gz", "parquet", "arrow"])
+def test_readers_of_one_file_do_not_disturb_each_other(tmp_path, ending, monkeypatch):
+    path = write_table(tmp_path, ending)
+    monkeypatch.setattr(row_files, "GZIP_PART_BYTES", 100)
+    monkeypatch.setattr(row_groups, "PART_ROWS", 5)
+    first, second = list(parts(path))[:2]
+    expected = [[one for _, _, one in records(part)] for part in (first, second)]
+    both = [records(first), records(second)]
+    found = [[next(reader)[2]] for reader in both]  # in turns, from here on
+    for _ in range(len(expected[0])):
+        for reader, rows in zip(both, found, strict=True):
+            rows += [one for _, _, one in [next(reader, ("", 0, None))] if one is not None]
+    assert found == expected
+    next(records(first))  # left before its end
+    assert [one for _, _, one in records(second)] == expected[1]
+
+
 def test_quoted_fields_hold_line_breaks_wherever_a_part_ends(tmp_path, monkeypatch):
     rows = [{"id": str(n), "text": f'satu "{n}"\ndua,\t{n}' * (n % 3 + 1)} for n in range(30)]
     path = tsv(tmp_path / "t.tsv", [("id", "text"), *(row.values() for row in rows)], quoted=True)
