@@ -283,7 +283,8 @@ class AsyncSwitchModel(ESPnetASRModel):
             if (codes := self._language_codes(len(text), lang, utt_id)) is not None:
                 rows = codes.to(text.device)[:, None].expand_as(counted)[counted]
                 sums = batch_sums(nll, hits, rows, self.languages)
-        stats = {"loss": loss.detach(), "acc": None if correct is None else correct / count}
+        # a copy: ESPnet divides the loss by accum_grad in place
+        stats = {"loss": loss.detach().clone(), "acc": None if correct is None else correct / count}
         stats |= {"ppl": loss.detach().exp()} | sums
         return force_gatherable((loss, stats, count), loss.device)
 

@@ -94,7 +94,8 @@ class AsyncSwitchTrainer(Trainer):
                 run.write(0, reporter)
         iterations = getattr(kwargs["train_iter_factory"], "num_iters_per_epoch", None)
         total = options.max_epoch * iterations if iterations else None
-        with progress(total, run.label, "update") as run.bar, checkpoints.replace_torch_save():
+        shown = progress(total, run.label, "update", disable=not run.main)
+        with shown as run.bar, checkpoints.replace_torch_save():
             if not run.main:
                 run.bar = None
             elif run.updates and run.bar is not None:
