@@ -117,9 +117,9 @@ def train(names: Sequence[str], plan: Plan) -> None:
             print(f"{system.name}: finished earlier, skipped ({summary(output)})")
             continue
         print(f"== {system.name}: {system.does}; from {system.start}", flush=True)
-        from espnet_plugin import type_checks
+        from espnet_plugin.quick_start import quick_start
 
-        type_checks.at_first_call()
+        quick_start()
         from espnet_plugin.task import AsyncSwitchTask  # 8 s: only when there is work
 
         with log_to(output / "train.log"):

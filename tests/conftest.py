@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from espnet_plugin import type_checks
+from espnet_plugin.quick_start import quick_start
 
-type_checks.at_first_call()  # ESPnet's, which take seconds to prepare
+quick_start()
 
 
 @pytest.fixture(autouse=True)

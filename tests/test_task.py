@@ -223,7 +223,7 @@ def test_systems_are_trained_once_and_refuse_other_settings(
         ({"lang_tokens": "cs:zz"}, "has no language 'zz'"),
         ({"group_lr": "fnn=0.1"}, "group_lr: unknown parameter group 'fnn'"),
         ({"scheduler_conf": "trainable=[ffn]"}, "groups come from --adaptation_stage"),
-        ({"init_dir": "/nowhere"}, "/nowhere holds no tokenizer.json"),
+        ({"init_dir": "/nowhere"}, "/nowhere/tokenizer.json: no such file"),
         ({"train_text": "/nowhere"}, "not a token store"),
     ],
 )

@@ -14,6 +14,9 @@ from espnet_plugin.cli import run
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Decode; results are in `output_dir/1best_recog/{text,token,token_int,score}`."""
+    from espnet_plugin.quick_start import quick_start
+
+    quick_start()
     from espnet_plugin.decode.inference import infer, inference_parser, underscores
 
     given = underscores(sys.argv[1:] if argv is None else argv)

@@ -12,9 +12,9 @@ from espnet_plugin.cli import run
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train as ESPnet does; options are ESPnet's and those of `espnet_plugin.task`."""
-    from espnet_plugin import type_checks
+    from espnet_plugin.quick_start import quick_start
 
-    type_checks.at_first_call()
+    quick_start()
     from espnet_plugin.task import AsyncSwitchTask
 
     AsyncSwitchTask.main(cmd=argv)

@@ -1,4 +1,4 @@
-"""Type checks that are prepared at the first call are those that typeguard makes."""
+"""What starts ESPnet sooner changes no result: checks at the first call, YAML by libyaml."""
 
 import inspect
 import sys
@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import typeguard
+import yaml
 
-from espnet_plugin import type_checks
+from espnet_plugin import quick_start
 
 MODULE = """
 from abc import ABC, abstractmethod
@@ -67,9 +68,9 @@ class Child(Base):
 def module(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[object]:
-    monkeypatch.setattr(typeguard, "typechecked", type_checks._eager)
+    monkeypatch.setattr(typeguard, "typechecked", quick_start._eager)
     if request.param == "at the first call":
-        type_checks.at_first_call()
+        quick_start.quick_start()
     name = "checked_" + request.param.replace(" ", "_")
     (tmp_path / f"{name}.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
@@ -104,3 +105,34 @@ def test_what_espnet_reads_of_functions_is_kept(module) -> None:
     assert str(inspect.signature(module.Child)) == "(size: int = 3)"
     assert module.double.__doc__ == "Twice a number."
     assert module.Child.name.__qualname__ == "Child.name"
+
+
+def test_configurations_are_written_and_read_the_same() -> None:
+    from espnet2.utils.yaml_no_alias_safe_dump import yaml_no_alias_safe_dump as dump
+
+    shared = {"lr": 1e-4, "none": None}
+    tokens = [
+        "!",
+        "Ġsaya",
+        "'",
+        "#",
+        "- x",
+        "é",
+        "你",
+        "<|0.02|>",
+        "no",
+        "1",
+        "~",
+        "",
+        "\\",
+        "a: b",
+    ]
+    conf = {"token_list": tokens, "one": shared, "two": shared, "long": "kata " * 40}
+    text = dump(conf, indent=4, sort_keys=False)
+    assert text == yaml.dump(conf, Dumper=Aliasless, indent=4, sort_keys=False, allow_unicode=True)
+    assert yaml.safe_load(text) == yaml.load(text, yaml.loader.SafeLoader) == conf
+
+
+class Aliasless(yaml.dumper.SafeDumper):
+    def ignore_aliases(self, data: object) -> bool:
+        return True

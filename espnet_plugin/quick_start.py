@@ -1,7 +1,10 @@
-"""ESPnet's run-time type checks, prepared at a function's first call instead of at import.
+"""What lets ESPnet start in seconds less; the results are the same.
 
 ESPnet decorates 568 functions with typeguard's `typechecked`, which parses and compiles the whole
-module anew for each: half of the seconds that importing ESPnet takes. A run calls few of them.
+module anew for each: half of the seconds that importing ESPnet takes. A run calls few of them, so
+each is prepared at its first call. And ESPnet writes and reads `config.yaml`, with its 52 000
+tokens, by the part of PyYAML that is written in Python; libyaml, where PyYAML has it, does in 0.3 s
+what takes that 3 s.
 """
 
 import functools
@@ -11,17 +14,17 @@ from collections.abc import Callable
 from typing import Any
 
 import typeguard
+import yaml
 
 _eager = typeguard.typechecked
 _lock = threading.RLock()
 
 
-def at_first_call() -> None:
-    """Let functions that are decorated from now on be checked as before, but prepared when called.
-
-    To be called before the first import of ESPnet. Calling it again changes nothing.
-    """
+def quick_start() -> None:
+    """Prepare this process; to be called before the first import of ESPnet, once or more often."""
     typeguard.typechecked = _typechecked  # type: ignore[assignment]
+    if yaml.__with_libyaml__:
+        yaml.SafeLoader, yaml.SafeDumper = yaml.CSafeLoader, yaml.CSafeDumper  # type: ignore
 
 
 def _typechecked(target: Any = None, **options: Any) -> Any:
