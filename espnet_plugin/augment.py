@@ -246,9 +246,8 @@ def build_specaug(name: str | None, conf: Mapping[str, Any]) -> torch.nn.Module 
     try:
         return kind(**conf)
     except (AssertionError, TypeError) as error:
-        raise ValueError(
-            f"specaug_conf: {error or 'a range is LOW, HIGH with LOW < HIGH'}"
-        ) from None
+        reason = str(error) or "a range is LOW, HIGH with LOW < HIGH"
+        raise ValueError(f"specaug_conf: {reason}") from None
 
 
 @torch.no_grad()

@@ -222,8 +222,12 @@ def test_loss_is_transformers_loss_over_text_and_end(tiny_whisper: Path) -> None
     assert stats["ppl"].item() == pytest.approx(loss.exp().item(), rel=1e-5)
 
 
-def test_a_batch_equals_its_utterances_in_loss_and_gradients(tiny_whisper: Path) -> None:
+@pytest.mark.parametrize("stage", ["adapt_align", "adapt_full"])
+def test_a_batch_equals_its_utterances_in_loss_and_gradients(
+    tiny_whisper: Path, stage: str
+) -> None:
     model = make(tiny_whisper)
+    moving = freeze(model, stage)
     entry = batch(model)
     loss, _, weight = model(**entry)
     (loss * weight).backward()
@@ -239,9 +243,34 @@ def test_a_batch_equals_its_utterances_in_loss_and_gradients(tiny_whisper: Path)
         (alone * count).backward()
         total += (alone * count).item()
     assert total == pytest.approx((loss * weight).item(), rel=1e-5)
+    assert set(together) == moving
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
             assert (parameter.grad - together[name]).abs().max() < 1e-4, name
+
+
+@pytest.mark.parametrize("stage", ["adapt_align", "adapt_full"])
+def test_30s_has_transformers_gradients(tiny_whisper: Path, stage: str) -> None:
+    from transformers import WhisperForConditionalGeneration
+
+    model = make(tiny_whisper).train()  # a batch says its padding
+    moving = freeze(model, stage)
+    entry = batch(model)
+    loss, _, _ = model(**entry, pad="30s")
+    loss.backward()
+    theirs = WhisperForConditionalGeneration.from_pretrained(tiny_whisper).train()
+    features, _ = model.log_mel(entry["speech"], entry["speech_lengths"], "30s")
+    labels = entry["text"][:, 1:].masked_fill(entry["text"][:, 1:] < 0, -100)
+    labels[:, :3] = -100
+    inputs = entry["text"][:, :-1].clamp(min=0)
+    expected = theirs(features, decoder_input_ids=inputs, labels=labels).loss
+    expected.backward()
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
+    gradients = {n.removeprefix("model."): p.grad for n, p in theirs.named_parameters()}
+    for name, parameter in model.named_parameters():
+        if name in moving:
+            their = gradients[name.removeprefix("whisper.")]
+            assert (parameter.grad - their).abs().max() < 1e-4, name
 
 
 def test_label_smoothing_in_training_only(tiny_whisper: Path) -> None:
@@ -315,7 +344,7 @@ def test_espnets_own_task_builds_the_model(tiny_whisper: Path) -> None:
         ({"autocast": "fp16"}, "autocast is one of auto, bfloat16, none"),
         ({"label_smoothing": 1.5}, "label_smoothing lies in 0..1"),
         ({"token_list": ["a"]}, "vocabulary mismatch: the token list has 1 entries, the model in"),
-        ({"specaug": object()}, "specaug must be null"),
+        ({"frontend": object()}, "frontend must be null"),
         ({"ctcweight": 0.3}, "unknown model option.*ctcweight"),
         ({"lang_tokens": "cs:xx"}, "has no language 'xx'"),
     ],
