@@ -9,7 +9,7 @@ import argparse
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sized
 from contextlib import contextmanager
 
 import torch
@@ -40,6 +40,8 @@ def resolve(args: argparse.Namespace, environ: Mapping[str, str] = os.environ) -
         args.dist_rank, args.dist_world_size = int(environ["RANK"]), int(environ["WORLD_SIZE"])
         args.local_rank = int(environ["LOCAL_RANK"])
         args.ngpu, args.multiprocessing_distributed = min(args.ngpu, 1), False
+    elif not given and args.ngpu > 1 and args.local_rank is None:
+        args.multiprocessing_distributed = True  # threads of one process would do without us
     if args.ngpu == 0 and args.dist_backend == "nccl":
         args.dist_backend = "gloo"  # what there is on a CPU
 
@@ -80,17 +82,18 @@ def first_host(nodes: str) -> str:
     return "".join(part or "" for part in match.groups())
 
 
-def checks_data(args: argparse.Namespace) -> bool:
+def checks_data(args: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> bool:
     """Tell whether this process verifies what all of them read: one a node does.
 
     Args:
         args: As `resolve` left them. The parent of processes that ESPnet starts is the one that
             asks; the others come from outside, and wait for it where they meet.
+        environ: Environment variables.
     """
     if args.multiprocessing_distributed and args.ngpu > 1:
         return True
     rank = args.dist_rank if args.local_rank is None else args.local_rank
-    return not rank
+    return not rank and environ.get("SLURM_LOCALID", "0") == "0"  # each may see one GPU, its 0th
 
 
 def shards(args: argparse.Namespace) -> bool:
@@ -122,6 +125,26 @@ def parting() -> Iterator[None]:
         if _together():
             torch.distributed.barrier()
             torch.distributed.destroy_process_group()
+
+
+def check_even(batches: Sized, what: str) -> None:
+    """Check that all processes have equally many batches, before the first.
+
+    ESPnet stops all of them with the first that has no batch left, and drops the others' rest.
+
+    Args:
+        batches: This process's.
+        what: Of what, for the message.
+
+    Raises:
+        ValueError: If they differ, in every process; says how many each has.
+    """
+    if not _together():
+        return
+    counts = [0] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(counts, len(batches))
+    if len(set(counts)) > 1:
+        raise ValueError(f"{what}: the processes have unequal numbers of batches, {counts}")
 
 
 def _together() -> bool:

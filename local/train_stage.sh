@@ -16,7 +16,7 @@ train_stage() {
     shift
     require "$config" "--config names the training configuration"
     if [ "$ngpu" -gt 1 ]; then distributed=(--multiprocessing_distributed true); fi
-    run_job "$ngpu" "$expdir/logs/$system.log" "$python" -m espnet_plugin.bin.asr_train \
+    run_training "$ngpu" "$expdir/logs/$system.log" "$python" -m espnet_plugin.bin.asr_train \
         --config "$config" --adaptation_stage "$system" --init_dir "$init_dir" --output_dir "$output_dir" \
         --ngpu "$ngpu" --seed "$seed" "$@" ${distributed[@]+"${distributed[@]}"} ${rest[@]+"${rest[@]}"}
 }

@@ -23,7 +23,8 @@ valid=dump/text/valid          # the same for validation
 output_dir=exp/adapt_text      # where the adapted model goes
 config=conf/train_text.yaml    # optimiser, data, epochs
 expdir=exp                     # its logs/ gets the log
-ngpu=1                         # GPUs; 0 is the CPU
+ngpu=1                         # GPUs of a node; 0 is the CPU
+num_nodes=1                    # nodes; cmd.sh says how they are reached
 seed=0                         # of everything random
 python=                        # the Python to use; empty: that of .venv, else python3
 # end of options

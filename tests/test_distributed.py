@@ -1,6 +1,9 @@
-"""Two processes on the CPU (gloo): their gradients agree while groups join one by one."""
+"""Several processes on the CPU (gloo) train as one would with the same batches."""
 
 import os
+import socket
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +15,45 @@ import torch.nn.functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from espnet_plugin import whisper as passes
+from espnet_plugin.checkpoint import load_state
 from espnet_plugin.freeze import FreezeSchedule
 from espnet_plugin.optim import build_optimizer
+from espnet_plugin.sharding import ShardedOptimizer, consolidate
+from espnet_plugin.stages import STAGES
+from espnet_plugin.training.curve import read_curve
+from tests.fixtures.pairs import write_pairs, write_text_store
+
+pytestmark = pytest.mark.skipif(not dist.is_gloo_available(), reason="this torch has no gloo")
 
 JOINS = [
     {"at": 0, "unit": "epoch", "groups": ["cross_attn"]},
     {"at": 1, "unit": "epoch", "groups": ["self_attn.1", "ffn"]},
     {"at": 2, "unit": "epoch", "groups": ["encoder", "output", "position", "self_attn.0"]},
 ]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _rank(rank: int, port: int, world: int, body: Callable[..., None], args: Any) -> None:
+    torch.set_num_threads(1)  # a fork must not use the parent's pool of threads
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    body(rank, world, *args)
+
+
+def run_ranks(world: int, body: Callable[..., None], *args: Any, seconds: float = 120) -> None:
+    """Fork `world` processes that run `body(rank, world, *args)`; fails if they hang."""
+    arguments = (free_port(), world, body, args)
+    started = mp.start_processes(_rank, arguments, world, join=False, start_method="fork")
+    end = time.monotonic() + seconds
+    while not started.join(timeout=max(0.1, end - time.monotonic())):
+        if time.monotonic() > end:
+            for process in started.processes:
+                process.kill()
+            pytest.fail(f"{world} processes did not end within {seconds} s")
 
 
 class Wrapped(torch.nn.Module):
@@ -41,9 +75,7 @@ def example(epoch: int, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
     return features, torch.randint(0, 50_000, (2, 5), generator=generator)
 
 
-def run(rank: int, world: int, port: int, directory: str, output: str) -> None:
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    torch.set_num_threads(1)
+def grow(rank: int, world: int, directory: str, output: str) -> None:
     dist.init_process_group("gloo", rank=rank, world_size=world)
     model = Wrapped(directory)
     optimizer = build_optimizer(model, torch.optim.AdamW, {"lr": 1e-3})
@@ -64,17 +96,8 @@ def run(rank: int, world: int, port: int, directory: str, output: str) -> None:
     dist.destroy_process_group()
 
 
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@pytest.mark.skipif(not dist.is_gloo_available(), reason="this torch has no gloo")
 def test_ranks_agree_and_equal_one_process(tiny_whisper: Path, tmp_path: Path) -> None:
-    mp.spawn(run, args=(2, free_port(), str(tiny_whisper), str(tmp_path)), nprocs=2)
+    run_ranks(2, grow, str(tiny_whisper), str(tmp_path))
     ranks = [torch.load(tmp_path / f"rank{r}.pt", weights_only=True) for r in (0, 1)]
     for number, (first, second) in enumerate(zip(*ranks, strict=True)):
         assert set(first) == set(second)
@@ -98,3 +121,149 @@ def test_ranks_agree_and_equal_one_process(tiny_whisper: Path, tmp_path: Path) -
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
+
+
+def shard(rank: int, world: int, directory: str, output: str) -> None:
+    """Three steps, a checkpoint, three steps of what it makes; sharded or not, before and after."""
+    dist.init_process_group("gloo", rank=rank, world_size=world)
+    found = {}
+    for name, sharded in {"whole": (0, 0), "sharded": (1, 1), "on": (0, 1), "off": (1, 0)}.items():
+        model = Wrapped(directory)
+        wrapped: Any = None
+        state: list[Any] = [None, None]
+        for part in (0, 1):
+            moving = ("cross_attn", "self_attn") if sharded[part] else None
+            conf = {"lr": 1e-3, "weight_decay": 0.1}
+            optimizer = build_optimizer(
+                model, torch.optim.AdamW, conf, {"cross_attn": 3e-3}, {"self_attn": 0.0}, moving
+            )
+            assert isinstance(optimizer, ShardedOptimizer) == bool(sharded[part])
+            schedule = FreezeSchedule(
+                optimizer,
+                trainable=["cross_attn", "self_attn"],
+                inner="warmuplinear",
+                inner_conf={"warmup_steps": 2, "total_steps": 8},
+            )
+            if wrapped is None:
+                wrapped = DistributedDataParallel(model)
+            else:
+                optimizer.load_state_dict(state[0])
+                schedule.load_state_dict(state[1])
+            for step in range(3 * part, 3 * part + 3):
+                wrapped(*example(step, rank)).backward()
+                optimizer.step()
+                schedule.step()
+                optimizer.zero_grad()
+            consolidate([optimizer])
+            state = [optimizer.state_dict() if rank == 0 else None, schedule.state_dict()]
+            dist.broadcast_object_list(state, 0)
+        inner = optimizer.optim if isinstance(optimizer, ShardedOptimizer) else optimizer
+        held = sum(v.numel() for s in inner.state.values() for v in s.values())
+        groups = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+        weights = {n: p.detach().clone() for n, p in model.named_parameters()}
+        found[name] = {"weights": weights, "state": state[0]["state"], "held": held}
+        found[name]["groups"] = [dict(sorted(group.items())) for group in groups]
+    torch.save(found, f"{output}/rank{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_a_sharded_optimiser_equals_the_whole_one(tiny_whisper: Path, tmp_path: Path) -> None:
+    run_ranks(2, shard, str(tiny_whisper), str(tmp_path))
+    ranks = [torch.load(tmp_path / f"rank{r}.pt", weights_only=True) for r in (0, 1)]
+    whole = ranks[0]["whole"]
+    for found in ranks:
+        for run in found.values():
+            for name, weight in run["weights"].items():
+                assert torch.equal(weight, whole["weights"][name]), name
+            assert run["groups"] == whole["groups"], "names, rates, decays"
+            assert run["state"].keys() == whole["state"].keys(), "a checkpoint fits either"
+            for number, values in run["state"].items():
+                for key, value in values.items():
+                    assert torch.equal(value, whole["state"][number][key])
+        assert 0.45 < found["sharded"]["held"] / whole["held"] < 0.55
+        assert found["on"]["held"] == found["sharded"]["held"] < whole["held"]
+
+
+CONF = """
+optim: adamw
+optim_conf: {lr: 1.0e-3, weight_decay: 0.1, eps: 1.0e-4}
+scheduler: freeze
+scheduler_conf: {inner: warmuplinear, inner_conf: {warmup_steps: 2, total_steps: 20}}
+max_epoch: 2
+num_iters_per_epoch: 4
+batch_type: numel
+batch_bins: BINS
+accum_grad: 2
+autocast: none
+num_workers: 0
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, tiny_whisper: Path) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    write_pairs(root / "train", 23)  # an odd number: the last batches are uneven
+    write_pairs(root / "valid", 5, seed=1)
+    write_text_store(root / "text_train", tiny_whisper, 61)
+    write_text_store(root / "text_valid", tiny_whisper, 7, seed=1)
+    return root
+
+
+@pytest.fixture
+def command(data: Path, tiny_whisper: Path, tmp_path: Path) -> Callable[..., list[str]]:
+    def make(stage: str, name: str, **options: Any) -> list[str]:
+        text = STAGES[stage].data == "text"
+        config = tmp_path / f"{stage}.yaml"
+        config.write_text(CONF.replace("BINS", "150" if text else "60000"))
+        made = ["--config", str(config), "--adaptation_stage", stage, "--ngpu", "0"]
+        made += ["--init_dir", str(tiny_whisper), "--output_dir", str(tmp_path / name)]
+        for part in ("train", "valid"):
+            where = f"text_{part}" if text else part
+            made += [f"--{part}_{'text' if text else 'data'}", str(data / where)]
+        return made + [word for k, v in options.items() for word in (f"--{k}", str(v))]
+
+    return make
+
+
+def train(rank: int, world: int, commands: Sequence[Sequence[str]]) -> None:
+    from espnet_plugin.bin.asr_train import main
+
+    for number, command in enumerate(commands):
+        port = str(int(os.environ["MASTER_PORT"]) + number)
+        several = ["--dist_world_size", str(world), "--dist_rank", str(rank)]
+        main([*command, *several, "--dist_master_addr", "127.0.0.1", "--dist_master_port", port])
+
+
+def compare(one: Path, other: Path, weights: float = 1e-5, curve: float = 1e-5) -> None:
+    """Check that two runs had the same losses and end with the same weights."""
+    for first, second in zip(*(read_curve(d / "curve.csv") for d in (one, other)), strict=True):
+        for column in first:
+            timed = not column.startswith(("epoch", "updates", "train_loss", "valid_"))
+            if not timed and (first["epoch"] or column != "train_loss"):
+                assert first[column] == pytest.approx(second[column], rel=curve), column
+    a, b = load_state(one), load_state(other)
+    worst = max(float((a[name] - b[name]).abs().max()) for name in a)
+    assert worst <= weights
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        "adapt_text",
+        *(pytest.param(s, marks=pytest.mark.slow) for s in ("adapt_align", "adapt_full")),
+    ],
+)
+def test_two_processes_train_as_one_does(
+    command: Callable[..., list[str]], tmp_path: Path, stage: str
+) -> None:
+    from espnet_plugin.bin.asr_train import main
+
+    main(command(stage, "one"))
+    commands = [command(stage, "two")]
+    if stage != "adapt_text":
+        commands.append(command(stage, "sharded", shard_optimizer="true"))
+    run_ranks(2, train, commands)
+    assert "dist_world_size: 2" in (tmp_path / "two/config.yaml").read_text()
+    compare(tmp_path / "one", tmp_path / "two")
+    if stage != "adapt_text":
+        compare(tmp_path / "two", tmp_path / "sharded", 1e-6, 1e-6)

@@ -373,22 +373,6 @@ def test_stage_alone_passes_options_through(recipe: Recipe) -> None:
     assert "exp/adapt_align/config.json is missing; recipe stage 9 makes it" in result.stderr
 
 
-def test_slurm_gets_the_job(recipe: Recipe) -> None:
-    recipe.program("srun", '#!/usr/bin/env bash\n(IFS="|"; echo "srun|$*") >>"$CALLS"\nexit 5\n')
-    recipe.data("tr", "va", "te1", "te2")
-    recipe.text()
-    options = [*SETS, "--ngpu", "2", "--expdir", "my exp"]
-    slurm = {"cmd_backend": "slurm", "slurm_options": "--partition=a100 --time=9:00:00"}
-    result = recipe.run("asyncswitch.sh", *options, **slurm)
-    assert result.returncode == 5
-    call = recipe.calls()[-1]
-    assert call[0] == "srun"
-    assert {"--partition=a100", "--time=9:00:00", "--gres=gpu:2", "my exp"} < set(call)
-    result = recipe.run("asyncswitch.sh", *options, cmd_backend="pbs")
-    assert result.returncode == 2
-    assert "cmd_backend is local or slurm, not 'pbs'" in result.stderr
-
-
 def test_links_of_the_recipe() -> None:
     for name in ("conf", "local"):
         assert os.readlink(ROOT / RECIPE / name) == f"../../{name}"

@@ -28,7 +28,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 # options
 stage=1                       # the first stage to run
 stop_stage=13                 # the last stage to run
-ngpu=1                        # GPUs for training and decoding; 0 is the CPU
+ngpu=1                        # GPUs for training and decoding, of a node; 0 is the CPU
+num_nodes=1                   # nodes for training; cmd.sh says how they are reached
 nj=0                          # processes for preparing data; 0 is one a processor
 python=                       # the Python to use; empty: that of .venv, else python3
 seed=0                        # of everything random
@@ -163,7 +164,7 @@ filter_training_sets() {
 }
 
 train_systems() {
-    job "$1" train_systems --systems "$2" --expdir "$expdir" --dumpdir "$dumpdir" \
+    run_training "$ngpu" "$expdir/logs/$1.log" "$python" -m espnet_plugin.bin.train_systems --systems "$2" --expdir "$expdir" --dumpdir "$dumpdir" \
         --train_set "$train_set" --valid_set "$valid_set" \
         --acoustic_train_set "$acoustic_train_set" --acoustic_valid_set "$acoustic_valid_set" \
         --text_store "$dumpdir/text/train" --valid_text_store "$dumpdir/text/valid" \
