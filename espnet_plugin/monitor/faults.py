@@ -63,11 +63,12 @@ class TolerantDataset(AbsDataset):
         try:
             item: tuple[Any, Any] = self.dataset[uid]
         except READ_ERRORS as error:
-            words = str(error) or type(error).__name__
+            words = " ".join((str(error) or type(error).__name__).split())
             if isinstance(error, KeyError):
                 words = f"not in all of {', '.join(self.names())}"
-            words = " ".join(words.split()).removeprefix(f"utterance {uid}: ")
-            return uid, Fault(str(uid), words)
+            # what libsndfile says where a file is missing
+            words = words.replace("System error.", "no such file, or it may not be read")
+            return uid, Fault(str(uid), words.removeprefix(f"utterance {uid}: "))
         return item
 
 

@@ -27,6 +27,7 @@ class Cost:
         positions2: For each pair of encoder positions of one utterance.
         tokens: For each decoder position.
         tokens2: For each pair of them.
+        asking: For each decoder position, in cross-attention; text alone has none.
         cross: For each pair of a decoder and an encoder position.
         memory: For each encoder position, in the decoder's keys and values.
         scored: For each token whose logits are computed.
@@ -36,6 +37,7 @@ class Cost:
     positions2: float = 0.0
     tokens: float = 0.0
     tokens2: float = 0.0
+    asking: float = 0.0
     cross: float = 0.0
     memory: float = 0.0
     scored: float = 0.0
@@ -50,7 +52,7 @@ class Cost:
         n, length, frames = batch.size, batch.tokens, batch.positions
         found = n * length * (self.tokens + self.tokens2 * length) + self.scored * scored
         found += n * frames * (self.positions + self.positions2 * frames + self.memory)
-        return found + n * length * frames * self.cross
+        return found + n * length * (frames * self.cross + (self.asking if frames else 0.0))
 
 
 def cost(shape: Shape, moving: Set[str]) -> Cost:
@@ -138,7 +140,6 @@ class _Walk:
         needs = needs or after
         found.tokens += each
         found.tokens2 += pairs
-        # With text alone there are no positions, and this product of its tokens is not done.
         cross, norm = f"{layer}encoder_attn", f"{layer}encoder_attn_layer_norm"
         asks = needs or norm in self.modules
         query = self.block(cross, width, asks, ("q_proj",))
@@ -147,7 +148,7 @@ class _Walk:
         inside = inside or any(f"{cross}.{part}_proj" in self.modules for part in "qkv")
         found.cross += 4.0 * width * (3 if inside else 1)
         query += self.block(cross, width, inside, ("out_proj",))
-        found.tokens += query
+        found.asking += query
         needs = inside or f"{cross}.out_proj" in self.modules
         more, needs = self.feed_forward(layer, self.shape.decoder_ffn, needs)
         found.tokens += more
