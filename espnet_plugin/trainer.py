@@ -165,6 +165,9 @@ class AsyncSwitchTrainer(Trainer):
             if run.bar is not None:
                 run.bar.update(done)
 
+        watch = run.watch
+        assert watch is not None
+
         def stop(batches: int) -> None:
             consolidate(optimizers)
             states = {
@@ -185,8 +188,6 @@ class AsyncSwitchTrainer(Trainer):
                 run.checkpoints.write(states, (epoch, batches))
 
         run.write_midway = stop
-        watch = run.watch
-        assert watch is not None
         # What watches batches goes between `iterator` and `Batches`. It gives one for each that it
         # takes: a resumed run skips as many as `Batches` counted.
         with watch.training(model, iterator, reporter, options, run.updates, done) as watched:

@@ -77,17 +77,14 @@ class Events:
             self.say(f"{self.label}: more of this kind ({kind}) in this epoch: {self.path}")
         entry = {"event": kind, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "epoch": self.epoch}
         line = json.dumps(entry | facts | {"text": text}, ensure_ascii=False) + "\n"
-        torn = self.path.is_file() and not _ends_a_line(self.path)
+        _drop_torn_line(self.path)
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write("\n" * torn + line)
+            file.write(line)
             file.flush()
             os.fsync(file.fileno())
 
 
-def _ends_a_line(path: Path) -> bool:
-    """Tell whether a file is empty or its last line is whole (a kill may have cut it)."""
-    with open(path, "rb") as file:
-        if file.seek(0, os.SEEK_END) == 0:
-            return True
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
+def _drop_torn_line(path: Path) -> None:
+    """Cut off a last line that a kill left unfinished."""
+    if path.is_file() and not (content := path.read_bytes()).endswith(b"\n"):
+        os.truncate(path, content.rfind(b"\n") + 1)

@@ -204,6 +204,7 @@ class _Curve:
         best = min(row.get("valid_loss", math.nan) for row in rows)
         late = rows[-limits.patience :]
         up = all(row.get("valid_loss", math.nan) > best * (1 + limits.rise) for row in late)
+        up = up and best < self.start.get("valid_loss", math.nan)
         before = rows[-limits.patience - 1].get("train_loss", math.nan)
         if not up or not self.now.get("train_loss", math.nan) < before:
             return None

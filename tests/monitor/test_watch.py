@@ -1,0 +1,287 @@
+"""Watching ESPnet's own training loop, on a model of a few weights."""
+
+import json
+import logging
+import math
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from espnet_plugin.iterators import BatchLines
+from espnet_plugin.monitor.events import Events, read_events
+from espnet_plugin.monitor.faults import BatchIds, Fault
+from espnet_plugin.monitor.options import TrainingError, WatchOptions
+from espnet_plugin.monitor.ranks import Ranks
+from espnet_plugin.monitor.signatures import Finding
+from espnet_plugin.monitor.watch import Watch
+
+OPTIONS = WatchOptions(
+    on_nonfinite="skip",
+    on_spike="warn",
+    spike_factor=10.0,
+    spike_window=50,
+    max_skipped=3,
+    max_bad_share=0.01,
+    peak_tflops=None,
+)
+
+
+class Line(torch.nn.Module):
+    """A straight line; `gradient` NaN makes the gradient not finite and leaves the loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor([0.5, -0.5]))
+
+    def forward(self, text: torch.Tensor, utt_id: Any, **_: Any) -> Any:
+        x, y, factor = text.T
+        weight = self.weight * 1
+        if not torch.isfinite(factor).all():
+            weight.register_hook(lambda grad: grad * math.nan)
+        loss = (weight[0] * x + weight[1] - y).square().mean()
+        return loss[None], {"loss": loss.detach()[None]}, torch.tensor([len(text)])
+
+
+Batch = tuple[Any, dict[str, torch.Tensor]]
+
+
+def batch(number: int, y: float = 1.0, factor: float = 1.0, ids: Any = None) -> Batch:
+    x = torch.linspace(0, 1, 4) + 0.01 * number
+    rows = torch.stack([x, y * x + 0.1 * torch.cos(40 * x), torch.full((4,), factor)], 1)
+    return ids or BatchIds(f"utt{number}-{i}" for i in range(4)), {"text": rows}
+
+
+class Run:
+    """A training run by ESPnet's `train_one_epoch`."""
+
+    def __init__(self, directory: Path, **changes: Any) -> None:
+        from espnet_plugin.freeze import WarmupLinear
+
+        directory.mkdir(exist_ok=True)
+        options = WatchOptions(**vars(OPTIONS) | changes)
+        self.watch = Watch(directory, "run", options, Ranks(False), source="dump/train")
+        self.model = Line()
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), 0.01)
+        self.schedule = WarmupLinear(self.optimizer, 2, 1000)
+        self.events = directory / "events.jsonl"
+
+    def train(self, batches: list[Batch], epoch: int = 1, accum: int = 1) -> list[torch.Tensor]:
+        from espnet2.train.distributed_utils import DistributedOption
+        from espnet2.train.reporter import Reporter
+        from espnet2.train.trainer import Trainer, TrainerOptions
+
+        values = dict.fromkeys((field.name for field in fields(TrainerOptions)), None)
+        values |= {"ngpu": 0, "accum_grad": accum, "grad_clip": 5.0, "grad_clip_type": 2.0}
+        values |= {"grad_noise": False, "no_forward_run": False, "use_wandb": False}
+        values |= {"create_graph_in_tensorboard": False, "max_epoch": 2, "use_amp": False}
+        options: Any = TrainerOptions(**values)  # type: ignore[arg-type]
+        with Reporter(epoch).observe("train") as reporter:
+            arguments = self.model, batches, reporter, options, 100 * (epoch - 1)
+            with self.watch.training(*arguments) as watched:
+                Trainer.train_one_epoch(
+                    self.model,
+                    watched,
+                    [self.optimizer],
+                    [self.schedule],
+                    None,
+                    reporter,
+                    None,
+                    options,
+                    DistributedOption(),
+                )
+        return self.state()
+
+    def state(self) -> list[torch.Tensor]:
+        moments = self.optimizer.state_dict()["state"].get(0, {}).values()
+        rate = torch.tensor(self.schedule.state_dict()["last_epoch"])
+        return [self.model.weight.detach().clone(), *map(torch.clone, moments), rate]
+
+    def found(self) -> list[dict[str, Any]]:
+        return read_events(self.events)
+
+
+def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+BATCHES = [batch(n) for n in range(30)]
+
+
+@pytest.mark.parametrize(
+    ("bad", "kind"),
+    [
+        (batch(99, y=math.nan), "nonfinite_loss"),
+        (batch(99, factor=math.nan), "nonfinite_gradient"),
+        (batch(99, y=500.0), "spike"),
+    ],
+)
+def test_a_skipped_batch_is_named_and_moves_nothing(
+    tmp_path: Path, bad: Batch, kind: str, capsys: pytest.CaptureFixture[str], caplog: Any
+) -> None:
+    caplog.set_level(logging.INFO)
+    run = Run(tmp_path / "with", on_spike="skip")
+    with_it = run.train([*BATCHES[:25], bad, *BATCHES[25:]])
+    without = Run(tmp_path / "without").train(BATCHES)
+    assert same(with_it, without), "weights, moments and schedule are those of a run without it"
+    (event, summary) = run.found()
+    assert (event["event"], event["epoch"], event["update"]) == (kind, 1, 26)
+    assert event["utterances"] == ["utt99-0", "utt99-1", "utt99-2", "utt99-3"]
+    assert event["action"] == "skip" and summary["event"] == "summary" and summary["skipped"] == 1
+    said = capsys.readouterr().out
+    for words in (said, caplog.text):
+        assert "run: epoch 1, update 26" in words and "utt99-0, utt99-1" in words
+        assert "of dump/train" in words and "the update is left out" in words
+    assert run.watch.columns["skipped"] == 1 and run.watch.columns["lr"] > 0
+
+
+def test_under_accumulation_the_whole_update_is_left_out_and_the_batch_named(
+    tmp_path: Path,
+) -> None:
+    run = Run(tmp_path / "with")
+    bad = batch(99, y=math.nan)
+    with_it = run.train([*BATCHES[:20], BATCHES[20], bad, *BATCHES[20:]], accum=2)
+    assert same(with_it, Run(tmp_path / "without").train(BATCHES, accum=2))
+    event = run.found()[0]
+    assert event["update"] == 11 and event["utterances"][0] == "utt99-0"
+    assert len(event["utterances"]) == 4, "its neighbour is not to blame"
+
+
+def test_a_spike_is_trained_on_with_a_warning_by_default(tmp_path: Path) -> None:
+    run, bad = Run(tmp_path / "with"), batch(99, y=500.0)
+    with_it = run.train([*BATCHES, bad])
+    assert [event["event"] for event in run.found()] == ["spike", "summary"]
+    assert run.found()[0]["loss"] > run.found()[0]["limit"] > run.found()[0]["level"]
+    assert not same(with_it, Run(tmp_path / "without").train(BATCHES))
+
+
+def test_lines_of_text_are_named_by_number(tmp_path: Path) -> None:
+    run = Run(tmp_path / "out")
+    run.train([*BATCHES, batch(99, y=math.nan, ids=BatchLines(np.array([7, 70, 5, 12]), None))])
+    assert run.found()[0]["lines"] == [7, 70, 5, 12]
+    assert "lines 7, 70, 5, 12 of dump/train" in run.found()[0]["text"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "option", "message"),
+    [
+        (batch(99, y=math.nan), {"on_nonfinite": "stop"}, "the loss is nan.*utt99-0.*stops"),
+        (batch(99, factor=math.inf), {"on_nonfinite": "stop"}, "norm is not finite.*utt99-0"),
+        (batch(99, y=500.0), {"on_spike": "stop"}, r"usually 0\..*utt99-0.*on_spike stop"),
+    ],
+)
+def test_a_run_stops_where_the_options_say_so(
+    tmp_path: Path, bad: Batch, option: dict[str, str], message: str
+) -> None:
+    run = Run(tmp_path / "out", **option)
+    expected = Run(tmp_path / "short").train(BATCHES)
+    with pytest.raises(TrainingError, match=message):
+        run.train([*BATCHES, bad, *BATCHES])
+    assert same(run.state(), expected)
+
+
+def test_too_many_skipped_updates_in_a_row_end_the_run(tmp_path: Path) -> None:
+    bad = [batch(90 + n, y=math.nan) for n in range(4)]
+    run = Run(tmp_path / "apart")
+    run.train([*BATCHES[:5], *bad[:3], BATCHES[5], *bad[:3]])  # three in a row, twice: allowed
+    with pytest.raises(TrainingError, match=r"4 updates in a row .* allowed are 3 \(--max_skipp"):
+        Run(tmp_path / "out").train([*BATCHES[:5], *bad, *BATCHES[5:]])
+
+
+@pytest.mark.filterwarnings("ignore:The stats of the previous epoch")
+def test_a_resumed_run_goes_on_with_the_level_and_the_counts(tmp_path: Path) -> None:
+    bad = batch(99, y=500.0)
+    whole = Run(tmp_path / "whole", on_spike="skip")
+    whole.train(BATCHES)
+    expected = whole.train([bad, *BATCHES], epoch=2)
+    first = Run(tmp_path / "parts", on_spike="skip")
+    first.train(BATCHES)
+    second = Run(tmp_path / "parts", on_spike="skip")
+    second.model.load_state_dict(first.model.state_dict())
+    second.optimizer.load_state_dict(first.optimizer.state_dict())
+    second.schedule.load_state_dict(first.schedule.state_dict())
+    assert same(second.train([bad, *BATCHES], epoch=2), expected)
+    assert second.watch.ledger.seen == whole.watch.ledger.seen
+
+
+def faulty(number: int, good: int, bad: int) -> Batch:
+    ids, data = batch(number)
+    kept = BatchIds(ids[:good])
+    kept.faults = tuple(Fault(f"bad{number}-{i}", "truncated: 5 of 9 samples") for i in range(bad))
+    return kept, {"text": data["text"][:good]} if good else {}
+
+
+def test_bad_utterances_are_counted_named_and_summed_up(tmp_path: Path) -> None:
+    run = Run(tmp_path / "out", max_bad_share=0.1)
+    run.train([*BATCHES[:10], faulty(50, 3, 1), faulty(51, 0, 4), *BATCHES[10:]])
+    kinds = [event["event"] for event in run.found()]
+    assert kinds == ["bad_utterance"] * 5 + ["summary"]
+    assert run.found()[0]["utterance"] == "bad50-0"
+    assert run.found()[0]["reason"] == "truncated: 5 of 9 samples"
+    assert "5 of 128 utterances (3.91 %) could not be used" in run.found()[-1]["text"]
+    assert len((tmp_path / "out" / "bad_utterances.tsv").read_text().splitlines()) == 6
+    assert run.watch.columns["bad"] == 5
+
+
+def test_too_many_bad_utterances_end_the_run_and_are_listed(tmp_path: Path) -> None:
+    run = Run(tmp_path / "out")
+    many = [faulty(n, 3, 1) for n in range(3)]  # the third of the first 200 is one too many
+    with pytest.raises(TrainingError, match=r"3 of 52 utterances .* bad0-0 \(truncated"):
+        run.train([*BATCHES[:10], *many, *BATCHES])
+    assert "bad2-0\ttrain\t1" in (tmp_path / "out" / "bad_utterances.tsv").read_text()
+
+
+def test_validation_leaves_out_what_cannot_be_read(tmp_path: Path) -> None:
+    watch = Run(tmp_path / "out").watch
+    given = [faulty(1, 4, 0), faulty(2, 0, 2), faulty(3, 4, 0)]
+    assert [ids[0] for ids, _ in watch.validating(given, 3)] == ["utt1-0", "utt3-0"]
+    watch.after_validation()
+    assert watch.ledger.reasons["bad2-0"][0] == "valid"
+    list(watch.validating([faulty(4, 1, 3)], 3))
+    with pytest.raises(TrainingError, match="3 of 4 utterances"):
+        watch.after_validation()
+
+
+def test_speed_is_in_espnets_log_and_in_a_line_with_the_time_left(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    run = Run(tmp_path / "out")
+    run.train(BATCHES)
+    assert "1epoch:train:11-20batch: " in caplog.text and "utt_per_s=" in caplog.text
+    line = next(r.getMessage() for r in caplog.records if "utterances/s" in r.getMessage())
+    assert line.startswith("run, epoch 1, update 10: ")
+    assert "tokens/s" in line and "peak memory" in line and line.endswith("left")
+    columns = run.watch.columns
+    assert columns["tokens_per_s"] == pytest.approx(columns["utt_per_s"], rel=1e-6)
+    assert 0.05 < columns["peak_gb"] < 100 and "mfu" not in columns
+
+
+def test_a_signature_is_said_once_in_a_run(tmp_path: Path) -> None:
+    finding = Finding("stuck", "the loss has not moved", "more")
+    for _ in range(2):  # the second is a resumed run
+        watch = Run(tmp_path / "out").watch
+        watch.say([finding])
+        watch.say([finding])
+    (event,) = read_events(tmp_path / "out" / "events.jsonl")
+    assert event["text"] == "run: stuck: the loss has not moved. What to try: more."
+
+
+def test_an_event_cut_off_by_a_kill_spoils_no_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    events = Events(tmp_path, "run")
+    for number in range(12):
+        events.record("spike", f"number {number}", update=number)
+    said = capsys.readouterr().out
+    assert "number 9" in said and "number 10" not in said and "events.jsonl" in said
+    whole = (tmp_path / "events.jsonl").read_bytes()
+    (tmp_path / "events.jsonl").write_bytes(whole[:-7])
+    assert [event["update"] for event in read_events(tmp_path / "events.jsonl")] == [*range(11)]
+    events.record("stuck", "later")
+    lines = (tmp_path / "events.jsonl").read_text().splitlines()
+    assert len(lines) == 12 and json.loads(lines[-1])["event"] == "stuck"
+    assert [e["event"] for e in read_events(tmp_path / "events.jsonl")][-1] == "stuck"
