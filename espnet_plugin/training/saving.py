@@ -177,9 +177,11 @@ class Checkpoints:
             link = temporary_sibling(previous)
             try:
                 os.link(path, link)
+                os.replace(link, previous)
             except OSError:  # no hard links here: for a moment there is only the previous one
-                link = path
-            os.replace(link, previous)
+                os.replace(path, previous)
+            finally:  # two names of one file are not renamed onto each other
+                link.unlink(missing_ok=True)
 
     def _keep_weights(self, before: int) -> list[str]:
         """Keep the weights of each epoch before this one that are there; returns their names."""
