@@ -9,17 +9,19 @@ import hashlib
 import io
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import soundfile
 
 from espnet_plugin.corpora.archives import check_name
-from espnet_plugin.corpora.corpus import AudioError, Context
+from espnet_plugin.corpora.corpus import AudioError, Context, Row, Skip
+from espnet_plugin.corpora.hub_layout import no_audio
 from espnet_plugin.corpora.sound import Audio, file_audio
 from espnet_plugin.corpora.unpacked import unpack
 from espnet_plugin.corpora.zip_set import ZipSet
 
+SPEAKER = 24  # characters of the hash of an account (of 128) that speakers are named by
 _PER_FOLDER = 1000  # files
 _ENDINGS = {b"RIFF": "wav", b"fLaC": "flac", b"OggS": "ogg", b"ID3": "mp3", b"FORM": "aiff"}
 
@@ -128,3 +130,28 @@ def named_audio(name: str, folders: Sequence[str | Path], zips: ZipSet | None = 
             if short in zips:
                 return zips.audio(short)
     raise AudioError(f"no such file: {name}")
+
+
+def clip_row(
+    name: str, account: str, text: str, lang: str, folder: str, split: str | None
+) -> Row | Skip:
+    """Make the row of a clip that a table of Mozilla's names.
+
+    Args:
+        name: Its file.
+        account: Hash of the account that recorded it; may be empty.
+        text: What is said.
+        lang: In which language.
+        folder: Where the clips are.
+        split: The official split.
+
+    Returns:
+        The row, or why there is none.
+    """
+    try:
+        audio = named_audio(name, [folder])
+    except AudioError as error:
+        return no_audio(name, error)
+    speaker = account[:SPEAKER] or None
+    stem = PurePosixPath(name).stem
+    return Row(stem, speaker, text, lang, audio.source, audio.seconds, split=split)

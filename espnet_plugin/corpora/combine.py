@@ -10,13 +10,23 @@ from espnet_plugin.corpora.mend import mend_data_dir
 from espnet_plugin.corpora.set_writer import MADE_BY
 
 REQUIRED = ("wav.scp", "text", "utt2spk", "utt2lang")
-OPTIONAL = ("utt2dur", "utt2tags", "utt2times", "reco2dur")  # where all of the sets have them
+OPTIONAL = ("utt2dur", "reco2dur")  # where all of the sets have them
+PARTLY = ("utt2tags", "utt2times")  # where any of them has: no value is "not known"
 
 
 def _lines(path: Path) -> Iterator[tuple[bytes, bytes]]:
     with open(path, "rb") as file:
         for line in file:
             yield line.split(maxsplit=1)[0], line
+
+
+def _values(folder: Path, name: str) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the lines of a set's table; where it has none, its utterances without a value."""
+    if (folder / name).is_file():
+        yield from _lines(folder / name)
+        return
+    for utt, _ in _lines(folder / "text"):
+        yield utt, utt + b"\n"
 
 
 def _segments(folder: Path) -> Iterator[tuple[bytes, bytes]]:
@@ -31,6 +41,9 @@ def _segments(folder: Path) -> Iterator[tuple[bytes, bytes]]:
 
 def combine(inputs: Sequence[str | Path], output: str | Path) -> int:
     """Merge sorted data directories into one; memory does not grow with their size.
+
+    ``utt2tags`` and ``utt2times`` of the sets that have them are kept; the utterances of the others
+    have no value there, which says that nothing is known.
 
     Args:
         inputs: Directories as `prepare` makes them, whose ids are all different.
@@ -63,6 +76,9 @@ def combine(inputs: Sequence[str | Path], output: str | Path) -> int:
         counts = {
             name: _merge([_lines(p / name) for p in folders], temporary / name) for name in names
         }
+        for name in PARTLY:
+            if any(name in found for found in have.values()):
+                _merge([_values(p, name) for p in folders], temporary / name)
         if segments:
             _merge([_segments(p) for p in folders], temporary / "segments")
         mend_data_dir(temporary)  # spk2utt

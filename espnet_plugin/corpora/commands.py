@@ -165,7 +165,8 @@ def run_prepare(options: argparse.Namespace) -> None:
     if missing:
         raise ValueError(
             "\n".join(
-                f"{c.variable} is not set; db.sh or the environment says where {c.title} is.\n"
+                f"{c.variable}{f' (another {c.kind})' if c.kind else ''} is not set; db.sh or the "
+                f"environment says where {c.title} is.\n"
                 f"Get it at {c.where}. Expected below it:\n{c.layout}"
                 for c in missing
             )

@@ -8,9 +8,8 @@ all validated clips whose speaker and sentence are in no held-out set. Malay has
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from espnet_plugin.corpora.cells import named_audio
+from espnet_plugin.corpora.cells import clip_row
 from espnet_plugin.corpora.corpus import (
-    AudioError,
     Context,
     Corpus,
     Licence,
@@ -21,10 +20,8 @@ from espnet_plugin.corpora.corpus import (
     existing_folder,
     wrong_root,
 )
-from espnet_plugin.corpora.hub_layout import language_code, no_audio, plain
+from espnet_plugin.corpora.hub_layout import language_code, plain
 from espnet_plugin.corpora.row_files import need_columns, records, table_units
-
-SPEAKER = 24  # characters of the account's hash, of 128; that is still unique
 
 
 def find(root: str, options: Mapping[str, str]) -> Iterator[Unit]:
@@ -71,20 +68,7 @@ def read(unit: Unit, context: Context) -> Iterator[Row | Skip]:
         if not text:
             yield Skip(name, "no transcript")
             continue
-        try:
-            audio = named_audio(name, [clips])
-        except AudioError as error:
-            yield no_audio(name, error)
-            continue
-        yield Row(
-            PurePosixPath(name).stem,
-            record["client_id"][:SPEAKER] or None,
-            text,
-            lang,
-            audio.source,
-            audio.seconds,
-            split=split,
-        )
+        yield clip_row(name, record["client_id"], text, lang, clips, split)
 
 
 CORPUS = Corpus(

@@ -232,6 +232,7 @@ class Corpus:
             stand at the top of their module, for other processes.
         options: By name.
         version: Raised when the same input gives other output.
+        kind: Of an alias, the variable of the corpus that it is another one of; else empty.
     """
 
     name: str
@@ -244,6 +245,7 @@ class Corpus:
     read: Callable[[Unit, Context], Iterator[Row | Skip]]
     options: Mapping[str, Option] = field(default_factory=dict)
     version: int = 1
+    kind: str = ""
 
 
 def corpus_named(name: str) -> Corpus:
@@ -269,7 +271,7 @@ def corpus_named(name: str) -> Corpus:
         return corpus
     if not (alias.isascii() and alias.isidentifier() and alias == alias.lower()):
         raise ValueError(f"'{name}': an alias has lower-case letters, digits and _ only")
-    return dataclasses.replace(corpus, name=alias, variable=alias.upper())
+    return dataclasses.replace(corpus, name=alias, variable=alias.upper(), kind=corpus.variable)
 
 
 def read_options(corpus: Corpus, given: Mapping[str, str]) -> dict[str, str]:

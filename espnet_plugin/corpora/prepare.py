@@ -31,7 +31,7 @@ from espnet_plugin.corpora.set_writer import MADE_BY, SetFacts, planned_sets, wr
 from espnet_plugin.corpora.splits import Shares, assign_splits, hold_out, rank_of, shared
 from espnet_plugin.corpora.spool import Spool, UnitRows, read_unit
 
-VERSION = 1  # raised when the same input gives other output
+VERSION = 2  # raised when the same input gives other output
 
 
 @dataclass(frozen=True)
@@ -163,15 +163,27 @@ def _results(
             pool.shutdown(cancel_futures=True)
 
 
+def _also(corpus: Corpus) -> str:
+    """Say what an alias is, for the end of a message."""
+    other = f"{corpus.variable} is another corpus of the kind of {corpus.kind}"
+    return f"\n({other})" if corpus.kind else ""
+
+
 def _units(corpus: Corpus, root: str, options: Mapping[str, str]) -> list[Unit]:
     try:
         units = list(corpus.find(root, options))
     except ArchiveError as error:
         raise ValueError(f"{corpus.variable}={root}: {error}; get it again") from None
+    except (FileNotFoundError, ValueError) as error:
+        if not corpus.kind or not str(error).startswith(f"{corpus.kind}="):
+            raise
+        # a corpus's own file knows the variable of its kind only
+        found = str(error).removeprefix(f"{corpus.kind}=")
+        raise type(error)(f"{corpus.variable}={found}{_also(corpus)}") from None
     if not units:
         raise ValueError(
             f"{corpus.variable}={root}: {corpus.title}: nothing to prepare. Expected:\n"
-            f"{corpus.layout}"
+            f"{corpus.layout}{_also(corpus)}"
         )
     if twice := [key for key, n in Counter(unit.key for unit in units).items() if n > 1]:
         raise ValueError(f"{corpus.name}: two units are called {twice[0]!r}")
@@ -300,7 +312,8 @@ def _write(spool: Spool, corpus: Corpus, output: Path, stamp: str, settings: Set
     report = Report(corpus.name, corpus.licence.name, counts["items"], kept)
     report.skipped, report.notes = dict(skipped.most_common()), counts["notes"]
     for name, fact in facts.items():
-        warnings += [f"{name}: no {table}: only {n} have it" for table, n in fact.left_out.items()]
+        total = fact.utterances
+        warnings += [f"{name}: {table} of {n} of {total} only" for table, n in fact.partly.items()]
     report.sets = {name: _plain(fact) for name, fact in facts.items()}
     report.shared = _check_apart(corpus.name, output, facts, short)
     report.unknown_speakers = spool.one("SELECT COUNT(*) FROM rows WHERE NOT known")

@@ -11,7 +11,7 @@ from typing import IO, Any
 from espnet_plugin.checkpoint import temporary_sibling, write_json
 from espnet_plugin.corpora.spool import COLUMNS, Spool
 
-OPTIONAL = ("utt2tags", "utt2times")  # in a set where every utterance has them
+OPTIONAL = ("utt2tags", "utt2times")  # in a set where any utterance has them; the others: no value
 MADE_BY = "corpus.json"  # marks a directory that this frame made and may replace
 
 
@@ -27,7 +27,7 @@ class SetFacts:
         speakers: How many; 0 where none is known.
         languages: Utterances by language.
         tags: Words by tag.
-        left_out: Optional tables that only some utterances have, and how many: not written.
+        partly: Optional tables that only some utterances have, and how many.
     """
 
     split: str
@@ -37,7 +37,7 @@ class SetFacts:
     speakers: int = 0
     languages: Counter[str] = field(default_factory=Counter)
     tags: Counter[str] = field(default_factory=Counter)
-    left_out: dict[str, int] = field(default_factory=dict)
+    partly: dict[str, int] = field(default_factory=dict)
 
 
 class SetWriter:
@@ -109,9 +109,8 @@ class SetWriter:
         files["utt2lang"].write(f"{utt} {row['lang']}\n")
         files["utt2dur"].write(f"{utt} {length:.3f}\n")
         for name, value in (("utt2tags", row["tags"]), ("utt2times", row["times"])):
-            if value is not None:
-                files[name].write(f"{utt} {value}".rstrip() + "\n")
-                self._have[name] += 1
+            files[name].write(f"{utt} {value or ''}".rstrip() + "\n")
+            self._have[name] += value is not None
         facts = self.facts
         facts.utterances += 1
         facts.items += row["items"]
@@ -155,10 +154,10 @@ class SetWriter:
         self._files["spk2utt"].write("\n")
         self._stack.close()
         for name, count in self._have.items():
-            if count < self.facts.utterances:
+            if not count:
                 (self._folder / name).unlink()
-                if count:
-                    self.facts.left_out[name] = count
+            elif count < self.facts.utterances:
+                self.facts.partly[name] = count
         write_json(self._folder / MADE_BY, about)
         for path in self._folder.iterdir():
             with open(path, "rb") as file:

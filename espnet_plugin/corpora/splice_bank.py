@@ -91,6 +91,8 @@ class Bank:
                 reason = f"in '{language}'"
             elif wav.endswith("|"):
                 reason = "recorded by a command; format the set first"
+            elif not data.extra["utt2times"][utt]:
+                reason = "without times"
             if reason:
                 self.skipped[reason] += 1
                 places.append(-1)

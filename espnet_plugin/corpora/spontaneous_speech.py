@@ -6,11 +6,9 @@ tagged (``[laugh]``, ``[noise]``): they are left out. Clips nobody has written d
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import PurePosixPath
 
-from espnet_plugin.corpora.cells import named_audio
+from espnet_plugin.corpora.cells import clip_row
 from espnet_plugin.corpora.corpus import (
-    AudioError,
     Context,
     Corpus,
     Licence,
@@ -21,10 +19,9 @@ from espnet_plugin.corpora.corpus import (
     existing_folder,
     wrong_root,
 )
-from espnet_plugin.corpora.hub_layout import SPLITS, language_code, no_audio, plain
+from espnet_plugin.corpora.hub_layout import SPLITS, language_code, plain
 from espnet_plugin.corpora.row_files import need_columns, records, table_units
 
-SPEAKER = 24  # characters of the account's hash; that is still unique
 _SOUND = re.compile(r"\[[a-z _-]+\]|<[a-z _-]+>", re.IGNORECASE)
 
 
@@ -64,20 +61,8 @@ def read(unit: Unit, context: Context) -> Iterator[Row | Skip]:
         if not (text := plain(_SOUND.sub(" ", raw))):
             yield Skip(name, "no words", raw[:80])
             continue
-        try:
-            audio = named_audio(name, [audios])
-        except AudioError as error:
-            yield no_audio(name, error)
-            continue
-        yield Row(
-            PurePosixPath(name).stem,
-            record["client_id"][:SPEAKER] or None,
-            text,
-            lang,
-            audio.source,
-            audio.seconds,
-            split=SPLITS.get(record["split"].strip().lower()),
-        )
+        split = SPLITS.get(record["split"].strip().lower())
+        yield clip_row(name, record["client_id"], text, lang, audios, split)
 
 
 CORPUS = Corpus(

@@ -16,8 +16,8 @@ mended.
 | ``utt2lang`` | one code |
 | ``segments`` | ``RECORDING START END``, 0 <= START < END; all recordings of ``wav.scp`` |
 | ``reco2dur utt2dur`` | seconds above 0; segments lie in their recording, ``utt2dur`` long |
-| ``utt2tags`` | known tags, one for each word of the normalised text |
-| ``utt2times`` | ``START:END:WORDS``, in order, within the utterance, as many words as ``text`` |
+| ``utt2tags`` | known tags, one for each word of the normalised text; no value: not known |
+| ``utt2times`` | ``START:END:WORDS``, in order, within the utterance, ``text``'s words; or no value |
 """
 
 import hashlib
@@ -234,9 +234,9 @@ def _judge(
         elif length is not None and abs(seconds - length) > 0.01:
             yield "utt2dur", "as long as its segment", f"'{utt}' has {seconds}, not {length:.3f}"
         length = length or seconds
-    if "utt2tags" in values:
+    if values.get("utt2tags"):
         yield from _judge_tags(utt, values, count_tags)
-    if "utt2times" in values:
+    if values.get("utt2times"):
         yield from _judge_times(utt, values, length)
 
 

@@ -1,5 +1,6 @@
 """A test set as scoring sees it: references, their normalised words, and what is known of each."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,6 +84,10 @@ def make_test_set(
     split: dict[str, list[str]] | None = None
     if tags is not None:
         split = {utt: tags[utt].split() for utt in raw}
+        if unknown := [utt for utt in raw if words[utt] and not split[utt]]:
+            found = f"{name}: utt2tags says nothing of {some(unknown)}; scored without tags"
+            print(found, file=sys.stderr)
+            split = None
     elif all(result.tags is not None for result in normalized.values()):
         split = {utt: result.tags or [] for utt, result in normalized.items()}
     for utt, utt_tags in (split or {}).items():

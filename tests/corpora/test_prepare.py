@@ -7,7 +7,6 @@ import pytest
 
 from espnet_plugin.corpora import corpus as corpora
 from espnet_plugin.corpora import spool
-from espnet_plugin.corpora.combine import combine
 from espnet_plugin.corpora.corpus import Corpus, Licence, Option, Row, Skip, Unit, corpus_named
 from espnet_plugin.corpora.prepare import Report, Settings, prepare
 from espnet_plugin.corpora.splits import Shares, shared
@@ -94,12 +93,12 @@ def test_tables_are_what_espnet_and_we_read(tmp_path):
     assert data.utt2lang == {ali: "en", zoe: "ms"}
     assert data.extra["utt2tags"] == {ali: "en en en", zoe: "ms ms ms"}
     assert data.extra["utt2dur"] == {ali: "1.000", zoe: "1.000"}
-    assert "utt2times" not in data.extra  # only one of the two has times
-    assert report.warnings == ["toy_train: no utt2times: only 1 have it"]
+    assert data.extra["utt2times"] == {ali: "0.00:0.50:2", zoe: ""}  # not known
+    assert report.warnings == ["toy_train: utt2times of 1 of 2 only"]
     from espnet2.fileio.read_text import read_2columns_text
 
-    for name in ("text", "wav.scp", "utt2spk", "spk2utt", "utt2tags"):
-        assert read_2columns_text(folder / name) == read_table(folder / name)
+    for name in ("text", "wav.scp", "utt2spk", "spk2utt", "utt2tags", "utt2times"):
+        assert read_2columns_text(folder / name) == read_table(folder / name, allow_empty=True)
 
 
 def test_segments_are_fitted_to_the_recording(tmp_path):
@@ -319,6 +318,7 @@ def test_names_of_corpora():
     assert (second.name, second.variable) == ("old_nsc", "OLD_NSC")
     with pytest.raises(ValueError, match=r"no corpus is called 'ncs' \(did you mean nsc\?\)"):
         corpus_named("ncs")
+    assert (second.kind, corpus_named("nsc").kind) == ("NSC", "")
     with pytest.raises(ValueError, match="an alias has lower-case letters"):
         corpus_named("My-NSC=nsc")
 
@@ -327,22 +327,3 @@ def test_names_of_corpora():
 def test_wrong_shares(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         Shares(**bad)
-
-
-def test_combined_sets(tmp_path):
-    rows = [row("a", "s1", split="train"), row("b", "s9", split="train")]
-    parts = [row("c", "s3", split="train", recording="r", start=0.1, end=0.9)]
-    run(tmp_path, u=rows)
-    mine = replace(TABLE, name="mine")
-    prepare(mine, toy(tmp_path / "mine", u=parts), tmp_path / "data", FREE)
-    data = tmp_path / "data"
-    for _ in range(2):  # the second replaces the first
-        assert combine([data / "toy_train", data / "mine_train"], data / "all") == 3
-    assert validate_data_dir(data / "all") == []
-    segments = DataDir.load(data / "all").segments
-    assert segments["toy_s9-b"].end == 1.0 and segments["mine_s3-c"].start == 0.1
-    with pytest.raises(ValueError, match="id 'toy_s1-a' is in two of the sets"):
-        combine([data / "toy_train", data / "toy_train"], data / "all")
-    with pytest.raises(FileNotFoundError, match=r"nothing: has no wav.scp, text"):
-        combine([data / "nothing"], data / "all")
-    assert validate_data_dir(data / "all") == []

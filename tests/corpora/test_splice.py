@@ -181,6 +181,8 @@ def test_unusable_sets(sets: list[Path], tmp_path: Path) -> None:
     path.write_text(whole.replace("anna-ms0 0.200:0.450:1 ", "anna-ms0 0.200-0.450 "))
     with pytest.raises(ValueError, match=r"anna-ms0: '0\.200-0\.450' in utt2times is not START"):
         splice_module.load_bank(sets, LANGUAGES)
+    path.write_text("anna-ms0\n" + whole.partition("\n")[2])  # a combined set: not known
+    assert splice_module.load_bank(sets, LANGUAGES).skipped == {"without times": 1}
     path.unlink()
     with pytest.raises(FileNotFoundError, match="has no utt2times; splicing needs the times"):
         splice_module.load_bank(sets, LANGUAGES)

@@ -114,6 +114,12 @@ def test_sets_that_do_not_fit_together(changes: dict, message: str) -> None:
         make_test_set("test_cs", **{"raw": REFS, "langs": "cs", **changes})
 
 
+def test_tags_of_some_utterances_only(capsys) -> None:
+    test = make_test_set("test_cs", REFS, "cs", {**TAGS, "s-2": ""})
+    assert test.tags is None
+    assert "test_cs: utt2tags says nothing of s-2; scored without tags" in capsys.readouterr().err
+
+
 def test_read_test_set(tmp_path) -> None:
     directory = tmp_path / "test_cs"
     write_table(directory / "text", REFS)
