@@ -17,7 +17,7 @@ mended.
 | ``segments`` | ``RECORDING START END``, 0 <= START < END; all recordings of ``wav.scp`` |
 | ``reco2dur utt2dur`` | seconds above 0; segments lie in their recording, ``utt2dur`` long |
 | ``utt2tags`` | known tags, one for each word of the normalised text; no value: not known |
-| ``utt2times`` | ``START:END:WORDS``, in order, within the utterance, ``text``'s words; or no value |
+| ``utt2times`` | ``START:END:WORDS``, in order, within the utterance, its words; or no value |
 """
 
 import hashlib
