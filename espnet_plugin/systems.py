@@ -113,7 +113,7 @@ def train(names: Sequence[str], plan: Plan) -> None:
         if not (start / "config.json").is_file():
             raise FileNotFoundError(f"{start} is missing: {made_by(system.start)}")
         command = plan.command(system)
-        if same_run(output, _record(command)):
+        if is_trained(system, plan):
             print(f"{system.name}: finished earlier, skipped ({summary(output)})")
             continue
         print(f"== {system.name}: {system.does}; from {system.start}", flush=True)
@@ -127,6 +127,15 @@ def train(names: Sequence[str], plan: Plan) -> None:
             AsyncSwitchTask.main(cmd=command)
         if not is_finished(output):
             raise RuntimeError(f"{output} is not finished: see {output / 'train.log'}")
+
+
+def is_trained(system: System, plan: Plan) -> bool:
+    """Tell whether a system is finished, from the same data and with the same settings.
+
+    Raises:
+        ValueError: If its directory was made with other settings.
+    """
+    return same_run(plan.expdir / system.name, _record(plan.command(system)))
 
 
 def _record(command: list[str]) -> dict[str, Any]:

@@ -166,6 +166,22 @@ def test_all_stages_with_spaces_in_every_path(recipe: Recipe, tmp_path: Path) ->
     assert "(about 1:57 left)" in result.stdout  # 13 stages of 9 s, before anything is measured
 
 
+@pytest.mark.parametrize(("last", "ablations"), [(8, ""), (10, ""), (10, "text_full align_full")])
+def test_side_by_side_stage_8_trains_ahead(recipe: Recipe, last: int, ablations: str) -> None:
+    recipe.data("tr", "va", "te1", "te2")
+    recipe.text()
+    options = [*SETS, "--train_workers", "2", "--stop_stage", str(last)]
+    options += ["--ablations", ablations]
+    assert recipe.run("asyncswitch.sh", *options).returncode == 0
+    calls = [call for call in recipe.calls() if call[0] == "train_systems"]
+    assert {option(call, "--workers") for call in calls} == {"2"}
+    trained = [option(call, "--systems") for call in calls]
+    if last == 8:
+        assert trained == ["adapt_text"]
+    else:
+        assert trained[0] == f"adapt_text {trained[1]} {trained[2]}" and len(trained) == 3
+
+
 def test_acoustic_adaptation_and_no_ablations(recipe: Recipe) -> None:
     recipe.data("tr", "va", "ac", "vac", "te1", "te2")
     recipe.text()

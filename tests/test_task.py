@@ -17,6 +17,7 @@ from espnet_plugin.stages import STAGES
 from espnet_plugin.systems import Plan, train
 from espnet_plugin.task import AsyncSwitchTask
 from espnet_plugin.trainer import AsyncSwitchTrainer, read_curve
+from espnet_plugin.training.side_by_side import train_side_by_side
 from tests.fixtures.pairs import write_pairs, write_text_store
 
 SHORT = """
@@ -196,7 +197,7 @@ def test_systems_are_trained_once_and_refuse_other_settings(
     )
     with pytest.raises(FileNotFoundError, match="adapt_text is missing: recipe stage 8 makes it"):
         train(["adapt_align"], plan)
-    train(["adapt_text", "adapt_align", "direct_full"], plan)
+    train_side_by_side(["adapt_text", "adapt_align", "direct_full"], plan, 2)
     records = {
         name: json.loads((tmp_path / "exp" / name / "training.json").read_text())
         for name in ("adapt_align", "direct_full")

@@ -43,6 +43,7 @@ touch exp/.demo  # make clean may remove what a demo made
     --lang_tokens "cs:ms ms:ms en:en es:es" \
     --pad_train batch \
     --pad_decode batch \
+    --train_workers 2 \
     --decode_batch 64 \
     --decode_workers 2 \
     --decode_override whisper_base:tail=4 \

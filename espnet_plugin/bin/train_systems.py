@@ -1,4 +1,4 @@
-"""Train systems of an experiment in one process (recipe stages 5, 8, 9, 10).
+"""Train systems of an experiment (recipe stages 5, 8, 9, 10).
 
 python -m espnet_plugin.bin.train_systems --expdir exp --systems "adapt_full direct_full" \
     --train_set train_paired --valid_set valid_paired
@@ -29,8 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--ngpu", default="0")
     options.add_argument("--seed", default="0")
     options.add_argument("--keep_checkpoints", default="true")
+    text = "trainings side by side, which share a CPU; more than one needs memory for as many"
+    options.add_argument("--workers", type=int, default=1, help=text)
     args = options.parse_args(argv)
-    from espnet_plugin.systems import Plan, train
+    from espnet_plugin.systems import Plan
+    from espnet_plugin.training.side_by_side import train_side_by_side
 
     raw = Path(args.dumpdir) / "raw"
     pair = (str(raw / args.train_set), str(raw / args.valid_set))
@@ -48,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         (args.text_store, args.valid_text_store),
         {name: getattr(args, name) for name in shared},
     )
-    train(args.systems.replace(",", " ").split(), plan)
+    train_side_by_side(args.systems.replace(",", " ").split(), plan, args.workers)
     return 0
 
 

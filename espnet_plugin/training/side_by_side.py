@@ -1,0 +1,98 @@
+"""Train systems that do not need each other side by side, in processes that share a CPU.
+
+At every small operation the threads of one training wait for each other; two trainings with a
+thread each do not. Weights then differ from those of one training with two threads as sums in
+another order do.
+"""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from typing import Any
+
+from espnet_plugin.stages import System, get_system
+from espnet_plugin.systems import Plan, is_trained, train
+from espnet_plugin.training.stopping import SIGNALS, listen
+
+
+def train_side_by_side(names: Sequence[str], plan: Plan, workers: int) -> None:
+    """Train systems, each when the one it starts from is finished.
+
+    Finished ones are skipped, interrupted ones resumed.
+
+    Args:
+        names: Systems; where several could be next, the first is.
+        plan: Where things are.
+        workers: Processes; each has its share of the processors.
+
+    Raises:
+        ValueError: If there is no worker, or several are to share GPUs.
+        SystemExit: If a signal asked to stop.
+        Exception: What a training raised; the others end what they are at.
+    """
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}")
+    if workers > 1 and plan.options.get("ngpu", "0") != "0":
+        raise ValueError(f"{workers} workers share a CPU: with GPUs, give --workers 1")
+    systems = [get_system(name) for name in names]
+    pending = [system for system in systems if not is_trained(system, plan)]
+    if workers == 1 or len(pending) < 2:
+        train(names, plan)
+        return
+    train([system.name for system in systems if system not in pending], plan)  # says so
+    context = multiprocessing.get_context("spawn")
+    threads = str(max(1, (os.cpu_count() or 1) // workers))
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = threads  # read when torch starts
+    numbers = context.SimpleQueue()
+    for number in range(workers):
+        numbers.put(number)
+    pool = ProcessPoolExecutor(workers, context, initializer=_start, initargs=(numbers,))
+    try:
+        with listen(to_children=True):
+            run_when_ready(pending, lambda system: pool.submit(_train, system.name, plan))
+    finally:
+        pool.shutdown(cancel_futures=True)
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
+
+
+def run_when_ready(systems: Sequence[System], submit: Callable[[System], "Future[Any]"]) -> None:
+    """Submit each system once the one it starts from is finished, if that is among them.
+
+    Args:
+        systems: In the order of preference.
+        submit: Starts a training; its result is an exit code.
+
+    Raises:
+        SystemExit: With a training's exit code, if it is not 0.
+    """
+    waiting, running = list(systems), dict[Future[Any], System]()
+    while waiting or running:
+        unfinished = {system.name for system in (*waiting, *running.values())}
+        for system in [system for system in waiting if system.start not in unfinished]:
+            waiting.remove(system)
+            running[submit(system)] = system
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            if code := future.result():
+                raise SystemExit(code)
+            del running[future]
+
+
+def _start(numbers: Any) -> None:
+    """Begin a process: a signal waits for the training that answers it; a bar has its own line."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    os.environ["TQDM_POSITION"] = str(numbers.get())
+
+
+def _train(name: str, plan: Plan) -> Any:
+    try:
+        train([name], plan)
+    except SystemExit as stopped:  # an exception that cannot be sent between processes
+        return stopped.code
+    return 0
