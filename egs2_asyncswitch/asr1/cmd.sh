@@ -58,9 +58,28 @@ run_training() {
     esac
 }
 
+# run_here LOG command...: signals that this shell gets meanwhile go to the command, whose exit code is returned. A
+# training answers SIGTERM and SIGUSR1 with a checkpoint and 75 (run it again). Alone, the shell would leave it behind.
 run_here() {
-    mkdir -p "$(dirname "$1")"
-    "${@:2}" 2>&1 | tee -a "$1"
+    local log=$1 job copy status again=true
+    mkdir -p "$(dirname "$log")"
+    set -m  # a process group of its own, where Ctrl-C is not ignored
+    "${@:2}" 2>&1 | tee -ai "$log" &
+    set +m
+    copy=$! job=$(jobs -p %+)
+    # shellcheck disable=SC2064  # the job's number is to be that of now
+    {
+        trap "again=true; kill -s TERM $job" TERM
+        trap "again=true; kill -s USR1 $job" USR1
+        trap "again=true; kill -s INT -- -$job" INT
+    }
+    while $again; do
+        again=false status=0
+        wait "$job" || status=$?  # a signal ends the waiting as well
+    done
+    wait "$copy" || true
+    trap - TERM USR1 INT
+    return $status
 }
 
 # run_srun GPUS LOG option... -- command...: ours go first, so that slurm_options may say otherwise.
