@@ -11,6 +11,7 @@ from espnet_plugin.data.commands import boolean, words
 from espnet_plugin.prompt import parse_lang_tokens
 
 PADS = ("batch", "30s")
+ON_LOOP = ("retry", "keep")
 SUPPRESS = ("none", "begin", "whisper")
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -37,6 +38,13 @@ class Options:
         12.0,
         "guard against endless repetition: the end is forced after this many tokens for each "
         "second of audio, and 10 more (counted in decode.json); 0: only at Whisper's 448 positions",
+    )
+    on_loop: str = _option(
+        "retry",
+        "text that repeats itself (zlib makes it 2.4 times smaller, or the limit forced its end): "
+        "retry: decode it again by a beam that writes no three tokens in a row twice, and take "
+        "that if it is no loop; keep: leave it (counted in decode.json)",
+        ON_LOOP,
     )
     suppress: str = _option(
         "none",

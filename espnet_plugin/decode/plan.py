@@ -129,6 +129,7 @@ class Job:
         utterances: All of the set.
         texts: Hypotheses so far.
         limited: Utterances whose end the length limit forced.
+        loops: Utterances that repeated themselves: whether they were `retried` or `kept`.
         seconds: Time so far: features, encoder and search.
     """
 
@@ -140,6 +141,7 @@ class Job:
     utterances: list[Utterance]
     texts: dict[str, str] = field(default_factory=dict)
     limited: list[str] = field(default_factory=list)
+    loops: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
     def state(self) -> str:
@@ -165,9 +167,11 @@ class Job:
         for entry in entries:
             self._take(entry)
 
-    def add(self, texts: dict[str, str], limited: Sequence[str], seconds: float) -> None:
+    def add(
+        self, texts: dict[str, str], limited: Sequence[str], loops: dict[str, str], seconds: float
+    ) -> None:
         """Note the hypotheses of a batch, on disk as well."""
-        entry = {"texts": texts, "limited": list(limited), "seconds": seconds}
+        entry = {"texts": texts, "limited": list(limited), "loops": loops, "seconds": seconds}
         with open(self.output / PARTIAL, "a", encoding="utf-8") as file:
             file.write(json.dumps(entry, ensure_ascii=False) + "\n")
         self._take(entry)
@@ -175,6 +179,7 @@ class Job:
     def _take(self, entry: dict[str, Any]) -> None:
         self.texts.update(entry["texts"])
         self.limited += entry["limited"]
+        self.loops.update(entry["loops"])
         self.seconds += entry["seconds"]
 
     @property
@@ -196,6 +201,8 @@ class Job:
             "rtfx": round(audio / self.seconds, 3),
             "n_length_limited": len(self.limited),
             "length_limited": sorted(self.limited),
+            "n_loops": len(self.loops),
+            "loops": dict(sorted(self.loops.items())),
             **self.key,
             "text_sha256": sha256_file(self.output / "text"),
             **about,

@@ -1,12 +1,14 @@
 """Audio in, text out: features, encoder and search of one model, without ESPnet."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from espnet_plugin.checkpoint import check_state, load_config, load_state
+from espnet_plugin.decode.loops import is_loop, retry
 from espnet_plugin.decode.options import Options
 from espnet_plugin.decode.rules import TokenRules, text_limit
 from espnet_plugin.decode.search import Hypothesis, beam, greedy
@@ -123,9 +125,23 @@ class Recognizer:
             torch.tensor(limits, device=self.device),
         )
         if options.beam_size == 1:
-            return greedy(*batch)
-        found = beam(*batch, options.beam_size, normalize_length=options.normalize_length)
-        return [hyps[0] for hyps in found]
+            found = greedy(*batch)
+        else:
+            beams = beam(*batch, options.beam_size, normalize_length=options.normalize_length)
+            found = [hyps[0] for hyps in beams]
+        looped = [row for row, hyp in enumerate(found) if self._is_loop(hyp)]
+        again = [found[row] for row in looped]
+        if looped and options.on_loop == "retry":
+            again = retry(batch, looped, options.beam_size)
+        for row, hyp in zip(looped, again, strict=True):
+            if self._is_loop(hyp):
+                found[row] = replace(found[row], loop="kept")
+            else:
+                found[row] = replace(hyp, loop="retried")
+        return found
+
+    def _is_loop(self, hypothesis: Hypothesis) -> bool:
+        return is_loop(self.text(hypothesis), hypothesis.limited)
 
     def __call__(self, waves: Sequence[torch.Tensor], langs: Sequence[str]) -> list[Hypothesis]:
         """Decode a batch of utterances `(samples,)`; `text` turns a hypothesis into text."""

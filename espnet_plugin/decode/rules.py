@@ -25,6 +25,7 @@ class TokenRules:
         bias: `(vocabulary,)` float32, 0 or -inf, added to every score.
         first_bias: The same, added at the first position only.
         timestamps: Text comes between timestamps, as Whisper writes them.
+        no_repeat: No so many tokens may occur in a row twice in a text; 0: they may.
     """
 
     end: int
@@ -32,6 +33,7 @@ class TokenRules:
     bias: torch.Tensor
     first_bias: torch.Tensor
     timestamps: bool = False
+    no_repeat: int = 0
 
     @classmethod
     def of(
@@ -95,6 +97,8 @@ class TokenRules:
             scores += self.first_bias
         if self.timestamps:
             self._keep_grammar(scores, tokens)
+        if self.no_repeat:
+            self._ban_repeats(scores, tokens)
         return scores.log_softmax(-1)
 
     def only_end(self, log_probs: torch.Tensor, rows: torch.Tensor) -> None:
@@ -108,6 +112,15 @@ class TokenRules:
             end = log_probs[rows, self.end]
             log_probs[rows] = -torch.inf
             log_probs[rows, self.end] = end
+
+    def _ban_repeats(self, scores: torch.Tensor, tokens: torch.Tensor) -> None:
+        """Ban the tokens that would repeat `no_repeat` tokens in a row, in place."""
+        context = self.no_repeat - 1
+        for row, so_far in enumerate(tokens.tolist()):
+            last = so_far[len(so_far) - context :]
+            seen = range(len(so_far) - context)
+            banned = [so_far[i + context] for i in seen if so_far[i : i + context] == last]
+            scores[row, banned] = -torch.inf
 
     def _keep_grammar(self, scores: torch.Tensor, tokens: torch.Tensor) -> None:
         """Apply Whisper's grammar of timestamps, in place.

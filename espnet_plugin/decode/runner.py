@@ -269,7 +269,8 @@ class _Runner:
     def _note(self, job: Job, new: list[tuple[Utterance, Hypothesis]], seconds: float) -> None:
         assert self.recognizer is not None
         texts = {u.utt: self.recognizer.text(hyp) for u, hyp in new}
-        job.add(texts, [u.utt for u, hyp in new if hyp.limited], seconds)
+        loops = {u.utt: hyp.loop for u, hyp in new if hyp.loop}
+        job.add(texts, [u.utt for u, hyp in new if hyp.limited], loops, seconds)
         self.bar.set_postfix_str(f"{job.system.name} {job.set_name}", refresh=False)
         self.bar.update(len(new))
         if job.complete:
@@ -310,6 +311,9 @@ class _Runner:
         info = job.finish(about)
         limited = info["n_length_limited"]
         warning = f", {limited} ended by the length limit" if limited else ""
+        if loops := info["n_loops"]:
+            retried = list(info["loops"].values()).count("retried")
+            warning += f", {loops} repeated themselves ({retried} retried with success)"
         self.bar.write(
             f"{job.output}: {info['n_utt']} utterances, {info['rtfx']:.1f} times real time{warning}"
         )

@@ -26,11 +26,14 @@ class Hypothesis:
         ids: Tokens without prompt and end.
         score: Log-probability of the tokens and the end.
         limited: The length limit forced the end: most likely a repetition.
+        loop: `retried` if the first text repeated itself and this one replaces it, `kept` if it
+            repeats itself; else empty.
     """
 
     ids: list[int]
     score: float
     limited: bool = False
+    loop: str = ""
 
 
 def _check(memory: torch.Tensor, prompts: torch.Tensor, limits: torch.Tensor) -> None:

@@ -24,7 +24,7 @@ LENGTHS = {
     "a": {"s1-1": 0.8, "s1-2": 0.3, "s2-1": 1.2, "s2-2": 0.5, "s2-3": 0.9},
     "b": {"t-1": 0.4, "t-2": 0.7},
 }
-OPTIONS = Options(max_tokens_per_second=4.0)
+OPTIONS = Options(max_tokens_per_second=4.0, on_loop="keep")
 
 
 def write_set(path, lengths, lang="ms"):
@@ -101,6 +101,8 @@ def test_all_systems_and_sets(expdir, dump, monkeypatch, capsys):
             assert info["audio_seconds"] == pytest.approx(sum(LENGTHS[name].values()), abs=1e-3)
             assert info["rtfx"] == pytest.approx(info["audio_seconds"] / info["seconds"], rel=0.05)
             assert info["n_length_limited"] == len(info["length_limited"]) > 0
+            assert info["n_loops"] == len(info["loops"]) >= info["n_length_limited"]
+            assert set(info["loops"].values()) == {"kept"}
             assert not (expdir / system / "decode_greedy" / name / PARTIAL).exists()
     assert len({texts(expdir, s, "a") for s in ("init", "text", "full")}) == 3
     out = capsys.readouterr().out
@@ -161,7 +163,7 @@ def test_resumes_where_it_was_killed(expdir, dump, monkeypatch):
 def test_partial_result_of_other_options_is_not_used(expdir, dump):
     output = expdir / "init" / "decode_greedy" / "a"
     output.mkdir(parents=True)
-    entry = {"texts": {"s1-1": "wrong"}, "limited": [], "seconds": 1.0}
+    entry = {"texts": {"s1-1": "wrong"}, "limited": [], "loops": {}, "seconds": 1.0}
     (output / PARTIAL).write_text(json.dumps({"model_hash": "x"}) + "\n" + json.dumps(entry) + "\n")
     decode_sets(expdir, ["init"], ["a"], dump, OPTIONS)
     assert "wrong" not in texts(expdir, "init", "a")
