@@ -34,6 +34,8 @@ EXTRAS = {
     # Curves and images: ESPnet's trainer fails after its first epoch when matplotlib is absent.
     # peft: LoRA (`--lora`).
     "train": ["matplotlib>=3.9", "peft>=0.18", "tensorboard>=2.17"],
+    # Weights & Biases (`--use_wandb true`).
+    "wandb": ["wandb>=0.18"],
     # Preparing text: columns, hashes, near-duplicates, languages of words; Dask for clusters.
     "text": [
         "dask-jobqueue>=0.9",

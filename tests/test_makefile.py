@@ -247,7 +247,7 @@ def test_constraints_are_exact_versions_of_what_setup_asks_for(
 
     monkeypatch.setattr("setuptools.setup", setup)
     runpy.run_path(str(ROOT / "setup.py"))
-    assert {"base", "train", "text", "gpu", "ct2", "demo", "test"} == set(asked)
+    assert {"base", "train", "text", "gpu", "ct2", "demo", "test", "wandb"} == set(asked)
     requirements = [Requirement(text) for group in asked.values() for text in group]
     for requirement in requirements:
         name = canonicalize_name(requirement.name)

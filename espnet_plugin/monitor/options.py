@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -84,4 +85,12 @@ def check(args: argparse.Namespace) -> None:
             raise ValueError(
                 f"--{option} needs {module}, which is not installed: "
                 f'pip install "espnet-asyncswitch[{extra}]", or --{option} false'
+            )
+    if args.use_wandb and os.environ.get("WANDB_MODE") not in ("offline", "disabled"):
+        import wandb
+
+        if not wandb.api.api_key:  # ESPnet would go on without it, and say so in the log only
+            raise ValueError(
+                "--use_wandb: this machine is not logged in to W&B: run `wandb login`, or set "
+                "WANDB_MODE=offline to keep the run's files here (`wandb sync` sends them later)"
             )
