@@ -69,6 +69,18 @@ def test_all_half_precision_values_come_back(dtype):
             assert np.array_equal(found, expected)
 
 
+def test_rounding_to_float16_where_it_is_delicate():
+    every = np.arange(0x7C00, dtype=np.uint16)  # from 0 to the largest, subnormal values too
+    exact = every.view(np.float16).astype(np.float32)
+    ties = (exact[1:] + exact[:-1]) / 2
+    near = [np.nextafter(ties, np.float32(to)) for to in (0, np.inf)]
+    edge = np.array([65519.996, 2.0**-14, 2.0**-14 - 2.0**-26, 2.0**-25, 1e-40], np.float32)
+    positive = np.concatenate([exact, ties, *near, edge])
+    one = np.concatenate([positive, -positive])
+    found = merged(one, one, 0.0, ("float32", "float32", "float16"))
+    assert np.array_equal(found, one.astype(np.float16).view(np.uint16))
+
+
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1))
 @settings(max_examples=50, deadline=None)
 def test_what_is_equal_in_both_stays(numbers):
@@ -101,8 +113,8 @@ def test_nan_and_infinity_are_found_anywhere(wrong, ratio):
 
 
 def test_overflow_of_the_stored_type():
-    large = np.array([1e5, 3e38], np.float32)
-    for dtype, at in (("float16", 0), ("bfloat16", 1)):
-        value = large[at : at + 1] if at == 0 else np.array([3.4028235e38], np.float32)
+    cases = [("float16", x) for x in (65520.0, -1e5, 1e38)] + [("bfloat16", 3.4028235e38)]
+    for dtype, number in cases:
+        value = np.array([number], np.float32)
         with pytest.raises(ValueError, match=f"x: values do not fit {dtype}"):
             merged(value, value, 1.0, ("float32", "float32", dtype))
