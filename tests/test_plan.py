@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from espnet_plugin.groups import select
+from espnet_plugin.groups import GROUPS, group_of, select
 from espnet_plugin.planning import (
     Setup,
     Shape,
@@ -20,7 +21,7 @@ from espnet_plugin.planning import (
     read_shape,
 )
 from espnet_plugin.planning.activations import Batch, Counter
-from espnet_plugin.planning.budget import largest_share
+from espnet_plugin.planning.budget import dealt
 from espnet_plugin.planning.fit import Fit, batches, options, worst
 from espnet_plugin.planning.shapes import NAMES, parameters
 from espnet_plugin.stages import STAGES
@@ -46,6 +47,19 @@ def module_of(shape: Shape, moving: frozenset[str]) -> Any:
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in moving)
     return model
+
+
+def adapted(shape: Shape, groups: tuple[str, ...]) -> tuple[Shape, frozenset[str], Any]:
+    """A shape with adapters of rank 3, what moves, and the module."""
+    from espnet_plugin import lora
+
+    module = module_of(shape, frozenset())
+    lora.inject(module, lora.parse(dict.fromkeys(groups, 3)))
+    chosen = select(groups, [name for name, _ in module.named_parameters()])
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(name in chosen)
+    shape = replace(shape, lora=tuple((group, 3) for group in groups))
+    return shape, frozenset(select(groups, parameters(shape))), module
 
 
 def saved_bytes(model: Any, batch: Batch, moving: frozenset[str], half: bool, paired: bool) -> int:
@@ -103,6 +117,22 @@ def test_activations_follow_what_moves(selectors: tuple[str, ...]) -> None:
         planned = sum(part.kept + part.copies for part in parts)
         measured = saved_bytes(module_of(SMALL, moving), BATCH, moving, half, True)
         assert planned == pytest.approx(measured, rel=0.001)
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["fp32", "bf16"])
+@pytest.mark.parametrize(
+    "groups", [("cross_attn",), ("encoder", "self_attn", "ffn", "cross_attn"), ("ffn",)]
+)
+def test_adapters_are_counted(groups: tuple[str, ...], half: bool) -> None:
+    shape, moving, module = adapted(SMALL, groups)
+    parts = Counter(shape, parameters(shape), moving, BATCH, half, "cpu").segments()
+    planned = sum(part.kept + part.copies for part in parts)
+    assert planned == pytest.approx(saved_bytes(module, BATCH, moving, half, True), rel=0.001)
+    sizes = {True: 0, False: 0}
+    for parameter in module.parameters():
+        sizes[parameter.requires_grad] += parameter.numel()
+    assert sizes[True] == sum(parameters(shape)[name] for name in moving)
+    assert sum(sizes.values()) == sum(parameters(shape).values())
 
 
 @pytest.mark.parametrize("stage", THREE)
@@ -175,11 +205,34 @@ def test_each_saving_saves_and_the_order_is_right() -> None:
     )
 
 
-def test_zero1_deals_whole_tensors_to_the_emptiest_device() -> None:
-    sizes = {"a": 10, "b": 6, "c": 5, "d": 4}
-    assert largest_share(sizes, frozenset(sizes), 2) == 14  # 10 + 4, 6 + 5
-    assert largest_share(sizes, frozenset(sizes), 1) == 25
-    assert largest_share(sizes, frozenset("bcd"), 3) == 6
+def test_zero1_deals_tensors_as_the_sharded_optimiser() -> None:
+    import torch
+
+    from espnet_plugin.sharding import ShardedOptimizer
+
+    moving = moving_of("adapt_full")
+    model = module_of(SMALL, moving)
+    sizes = parameters(SMALL)
+    for world in (1, 3, 8):
+        fake = object.__new__(ShardedOptimizer)
+        members = {
+            group: [n for n in sizes if group_of(n) == group and n in moving] for group in GROUPS
+        }
+        named = dict(model.named_parameters())
+        groups = [{"name": g, "params": [named[n] for n in names]} for g, names in members.items()]
+        fake.__dict__ |= {
+            "_partition_parameters_cache": [],
+            "world_size": world,
+            "param_groups": groups,
+            "_moving": set(GROUPS),
+        }
+        theirs = [
+            sum(p.numel() for group in part for p in group["params"])
+            for part in fake._partition_parameters()
+        ]
+        ours = [sum(sizes[name] for name in part) for part in dealt(sizes, moving, world)]
+        assert ours == theirs and sum(ours) == sum(sizes[name] for name in moving)
+    assert isinstance(fake, torch.optim.Optimizer)
 
 
 @pytest.mark.parametrize("unit", ["positions", "samples", "utterances"])
@@ -297,11 +350,19 @@ def test_tuned_batches_fit_by_the_plan(path: Path) -> None:
     model, gpus = path.parent.name.rsplit("_", 1)
     shape, machine = read_shape(model), parse_machine(gpus)
     stage = STAGES["adapt_" + path.stem.removeprefix("train_")]
-    joins = conf["scheduler_conf"].get("joins", [{"groups": stage.trains}])
-    moving = frozenset(select([g for join in joins for g in join["groups"]], parameters(shape)))
-    setup = Setup(accumulate=conf["accum_grad"] > 1)
+    moving = frozenset(select(stage.trains, parameters(shape)))
+    assert "joins" not in conf["scheduler_conf"] and "groups" not in text
+    setup = Setup(
+        sharding="zero1" if conf.get("shard_optimizer") else "none",
+        checkpointing=conf.get("checkpointing") == "all",
+        eight_bit=conf["optim"] == "adamw8bit",
+        accumulate=conf["accum_grad"] > 1,
+    )
     unit, bins = "positions", conf["batch_bins"] // machine.world
     if stage.data == "paired":
+        utterances = -(-(bins // (30 * 16000)) // machine.world)
+        padded = worst(shape, moving, machine, setup, "utterances", utterances)
+        assert padded.peak <= machine.usable, "with --pad 30s"
         unit, bins = "samples", bins // machine.world + 30 * 16000
     planned = worst(shape, moving, machine, setup, unit, bins)
     assert planned.peak <= machine.usable

@@ -21,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--pad", default="batch", help="batch or 30s, as in training")
     add("--autocast", default="auto", help="bfloat16, none, or auto (both)")
     add("--trains", nargs="+", default=[], help="what moves, such as ffn.8-15, if not the stage's")
+    add("--lora", help="adapters, as in training: 'cross_attn=8, ffn=8'")
     add("--tokens_per_second", type=float, default=8.0, help="of text, in speech; plan for much")
     add("--target", type=int, help="positions, or seconds of audio, of an update on all devices")
     add("--batch_bins", type=int, help="judge this batch too (utterances with --pad 30s)")

@@ -11,21 +11,20 @@ Per position of an encoder or decoder layer in which everything moves:
 | kept | float32 | autocast |
 | --- | --- | --- |
 | layer norm: input, mean, 1 / deviation | 4D + 8 | 4D + 8 |
-| q, k, v projections: their input | 4D, once | 3 x 2D: each product casts it anew |
+| q, k, v projections: their input, once (`casting.py`) | 4D | 2D |
 | attention: q, k, v, output, log of the sums (no L x L matrix: SDPA) | 16D + 4H | 8D + 4H |
 | output projection: the attention's output, counted already | 0 | 0 |
 | layer norm of the feed-forward part | 4D + 8 | 4D + 8 |
 | fc1's input; GELU's input; fc2's input | 4D + 8F | 2D + 4F |
 
-With F = 4D that is 64D in float32 and 40D under autocast. Cross-attention keeps, per decoder
+With F = 4D that is 64D in float32 and 36D under autocast. Cross-attention keeps, per decoder
 position, a norm, q's input, q, the output (4D + 8 + 3wD + 4H), and per encoder position k and v
-(2wD) and their input: under autocast a copy of the encoder's output for each of them, in each
-layer (2 x 2D), in float32 the output itself, once for all layers. Under autocast every weight that
-a gradient passes is kept as a bfloat16 copy too.
+(2wD); their input, the encoder's output (wD), is kept once for all layers. Under autocast every
+weight that a gradient passes is kept as a bfloat16 copy too; autocast's own cache is off. A layer
+with an adapter of rank r (`lora.py`) keeps wr more per position, for the second of its matrices.
 
-Sources: torch's `derivatives.yaml` (what each operator saves) and `autocast_mode.cpp` (the
-cache of casts holds trainable leaves only). `tests/test_plan.py` counts the same with
-`torch.autograd.graph.saved_tensors_hooks`.
+Source: torch's `derivatives.yaml` (what each operator saves). `tests/test_plan.py` counts the same
+with `torch.autograd.graph.saved_tensors_hooks`.
 """
 
 import functools
@@ -64,8 +63,6 @@ class Segment:
         name: For people.
         kept: Bytes of activations from here until the backward pass has been here.
         copies: Likewise, of bfloat16 copies of weights.
-        fleeting: Bytes of bfloat16 copies that the autocast cache holds until the forward pass
-            ends.
         working: Bytes that the backward pass needs here for itself.
         entry: Bytes of the input, which checkpointing keeps in place of the rest; 0 where no
             gradient passes.
@@ -76,7 +73,6 @@ class Segment:
     name: str
     kept: int = 0
     copies: int = 0
-    fleeting: int = 0
     working: int = 0
     entry: int = 0
     layer: bool = False
@@ -132,8 +128,21 @@ class Counter:
         return module in moving_modules(self.moving)
 
     def _weights(self, *names: str) -> int:
-        """Return the bytes of bfloat16 copies of weights (0 in float32)."""
-        return 2 * sum(self.sizes[f"{name}.weight"] for name in names) if self.half else 0
+        """Return the bytes of bfloat16 copies of weights (0 in float32), adapters included."""
+        kinds = ("weight", "lora_A.weight", "lora_B.weight")
+        sizes = self.sizes
+        found = sum(sizes.get(f"{name}.{kind}", 0) for name in names for kind in kinds)
+        return 2 * found if self.half else 0
+
+    def _ranks(self, *names: str) -> int:
+        """Return the bytes, per position, of what adapters put between their two matrices."""
+        return self.item * sum(self.shape.ranks.get(name, 0) for name in names)
+
+    def _copies(self, passes: bool, *names: str) -> int:
+        """Return the bytes of copies where a gradient passes or not: then B alone is needed."""
+        if passes or not self.half:
+            return self._weights(*names)
+        return 2 * sum(self.sizes.get(f"{name}.lora_B.weight", 0) for name in names)
 
     def segments(self) -> list[Segment]:
         """Return the parts of the forward pass in their order, the loss not included."""
@@ -155,7 +164,7 @@ class Counter:
             start.working = 4 * self.sizes[table] if self.device == "cuda" else 0
         parts.append(start)
         if self.keeps_memory():
-            start.kept += RESIDUAL * self.width * self.frames
+            start.kept += self.item * self.width * self.frames
         for index in range(self.shape.decoder_layers):
             part = self._decoder_layer(f"decoder.layers.{index}.", passes, memory_passes)
             passes = passes or part.kept > 0
@@ -167,7 +176,7 @@ class Counter:
         """Tell whether the encoder's output is kept, as the input of all k and v projections."""
         layers = range(self.shape.decoder_layers)
         moves = any(self._any(f"decoder.layers.{index}.encoder_attn") for index in layers)
-        return moves and not self.half and self.frames > 0
+        return moves and self.frames > 0
 
     def _named(self, prefix: str) -> tuple[str, ...]:
         return names_of(self.shape, prefix)
@@ -211,16 +220,18 @@ class Counter:
         moves = self._any(name)
         if not (moves or passes):
             return
-        part.kept += rows * (RESIDUAL * width + NORM)
+        projections = [f"{name}.{p}_proj" for p in ("q", "k", "v", "out")]
+        if passes := passes or self._any(name + "_layer_norm"):
+            part.kept += rows * (RESIDUAL * width + NORM)
         if moves:
-            part.kept += rows * width * (6 if self.half else 4)
+            part.kept += rows * (width * item + self._ranks(*projections))
         if name.startswith("decoder") and self.half and self.device == "cpu":
             # whisper._plain_attention: the matrix of shares, no logarithms of sums, and the
             # output only where the output projection moves
             part.kept += rows * (heads * self.batch.tokens + (4 if moves else 3) * width) * item
         else:
             part.kept += rows * 4 * (item * width + heads)
-        part.copies += self._weights(*[f"{name}.{p}_proj" for p in ("q", "k", "v", "out")])
+        part.copies += self._copies(passes, *projections[:3]) + self._weights(projections[3])
 
     def _feed_forward(self, part: Segment, layer: str, rows: int, inner: int, passes: bool) -> None:
         """Add the feed-forward part, its norm, and what the layer's backward pass works with."""
@@ -228,10 +239,12 @@ class Counter:
         moves = self._any(layer + "fc1")
         if not (moves or passes):
             return
-        part.kept += rows * (RESIDUAL * width + NORM + item * inner)
+        part.kept += rows * item * inner
+        if passes := passes or self._any(layer + "final_layer_norm"):
+            part.kept += rows * (RESIDUAL * width + NORM)
         if moves:
-            part.kept += rows * item * (width + inner)
-        part.copies += self._weights(layer + "fc1", layer + "fc2")
+            part.kept += rows * (item * (width + inner) + self._ranks(layer + "fc1", layer + "fc2"))
+        part.copies += self._copies(passes, layer + "fc1") + self._weights(layer + "fc2")
         # the residual's gradient, the norm's, and one of the inner width: what is kept for fc2 is
         # free again when GELU's gradient is made; the gradient of a weight before its cast
         part.working = rows * (2 * RESIDUAL * width + item * inner)
@@ -245,21 +258,19 @@ class Counter:
         cross = name + "encoder_attn"
         moves = self._any(cross)
         if frames and (moves or passes or memory_passes):
-            if moves or passes:
+            if passes := passes or self._any(cross + "_layer_norm"):
                 part.kept += rows * (RESIDUAL * width + NORM)
             if moves:
-                part.kept += rows * item * width
-                part.kept += frames * 2 * 2 * width if self.half else 0
+                part.kept += rows * (
+                    item * width + self._ranks(cross + ".q_proj", cross + ".out_proj")
+                )
+                part.kept += frames * self._ranks(cross + ".k_proj", cross + ".v_proj")
             part.kept += 2 * item * width * (rows + frames) + 4 * self.shape.decoder_heads * rows
             part.kept += item * frames if self.batch.padded else 0
             part.copies += self._weights(cross + ".out_proj")
-            if moves or passes:
-                part.copies += self._weights(cross + ".q_proj")
-            of_memory = self._weights(cross + ".k_proj", cross + ".v_proj")
-            if memory_passes:
-                part.copies += of_memory
-            elif moves:
-                part.fleeting += of_memory
+            if passes or moves:
+                part.copies += self._copies(passes, cross + ".q_proj")
+            part.copies += self._copies(memory_passes, cross + ".k_proj", cross + ".v_proj")
             passes = True
         self._feed_forward(part, name, rows, self.shape.decoder_ffn, passes)
         if memory_passes:  # gradients of k, v, of their input, and of the encoder's output

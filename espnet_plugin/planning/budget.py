@@ -4,22 +4,26 @@ A step is followed through its parts: forward, loss, backward from the last part
 update. Activations go as gradients come, so the peak is less than the sum of everything.
 
 Always there, per device (float32 weights; autocast keeps its own copies): parameters 4 bytes each;
-AdamW's two moments 8 bytes for each that moves (frozen ones have no gradient and so no state);
+AdamW's two moments 8 bytes for each that moves (frozen ones have no gradient and so no state),
+with `adamw8bit` 2 and two scales for each block of 256;
 gradients 4 bytes for each that moves, from the backward pass to the update; all the time where
 several batches make one update, and under DDP, whose buckets stay: with ESPnet's default
 `gradient_as_bucket_view: true` the gradients lie in them, with false they take another 4 bytes.
 """
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from espnet_plugin.groups import GROUPS, group_of
 from espnet_plugin.planning.activations import Batch, Counter, Segment
 from espnet_plugin.planning.machine import Machine
 from espnet_plugin.planning.shapes import Shape, parameters
 from espnet_plugin.planning.workspace import Loss, audio_bytes, feature_bytes, loss_bytes
 
 SHARDINGS = ("none", "zero1", "fsdp")
+LEAST_8BIT, BLOCK_8BIT = 4096, 256  # elements; bitsandbytes'
+TABLE = "decoder.embed_tokens.weight"
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Setup:
         sharding: `none` (DDP where there are several devices), `zero1` (each device holds a part
             of the optimiser's state) or `fsdp` (of parameters and gradients too).
         checkpointing: Layers keep their input alone and are run again in the backward pass.
+        eight_bit: Adam's moments have 8 bits (`optim8bit.py`).
         accumulate: Several batches make an update.
         bucket_view: ESPnet's `gradient_as_bucket_view`.
     """
@@ -38,6 +43,7 @@ class Setup:
     half: bool = True
     sharding: str = "none"
     checkpointing: bool = False
+    eight_bit: bool = False
     accumulate: bool = False
     bucket_view: bool = True
 
@@ -88,15 +94,30 @@ class Budget:
         )
 
 
-def largest_share(sizes: Mapping[str, int], names: frozenset[str], world: int) -> int:
-    """Return the elements on the fullest device when whole tensors are dealt out.
+def state_bytes(sizes: Mapping[str, int], names: Iterable[str], eight_bit: bool) -> int:
+    """Return the bytes of Adam's moments of some parameters."""
+    total = 0
+    for name in names:
+        size = sizes[name]
+        large = eight_bit and size >= LEAST_8BIT and name != TABLE
+        total += 2 * size + 8 * -(-size // BLOCK_8BIT) if large else 8 * size
+    return total
 
-    As torch's `ZeroRedundancyOptimizer`: the largest first, each to the device with least.
+
+def dealt(sizes: Mapping[str, int], names: frozenset[str], world: int) -> list[list[str]]:
+    """Deal whole tensors out to devices, as `sharding.ShardedOptimizer` does.
+
+    Group by group, the largest first, each to the device that has least.
     """
-    loads = [0] * world
-    for size in sorted((sizes[name] for name in names), reverse=True):
-        heapq.heapreplace(loads, loads[0] + size)
-    return max(loads)
+    parts: list[list[str]] = [[] for _ in range(world)]
+    loads = [(0, rank) for rank in range(world)]
+    for group in GROUPS:
+        members = [name for name in names if group_of(name) == group]
+        for name in sorted(members, key=lambda one: (-sizes[one], one)):
+            load, rank = loads[0]
+            parts[rank].append(name)
+            heapq.heapreplace(loads, (load + sizes[name], rank))
+    return parts
 
 
 class _Step:
@@ -116,15 +137,18 @@ class _Step:
         self.features = feature_bytes(positions)
         self.encoder = 0 if counter.encoder_moves else counter.encoder_working()
         self.memory = 4 * shape.width * positions
-        # In float32 the k and v projections keep it, and it is among the activations.
-        self.encoded = 0 if counter.keeps_memory() else self.memory
+        # What cross-attention reads, where it is not among the activations: under autocast a copy,
+        # beside the encoder's output until the decoder has run.
+        keeps, copy = counter.keeps_memory(), self.memory // 2 if setup.half else 0
+        self.read = 0 if keeps else copy or self.memory
+        self.encoded = self.read + (self.memory if setup.half else 0)
         self.loss = loss_bytes(
             shape,
             batch.size * batch.tokens,
             machine.kind,
             machine.gigabytes * 1e9,
             setup.half,
-            "decoder.embed_tokens.weight" in moving,
+            TABLE in moving,
             setup.accumulate,
         )
         self._fixed()
@@ -135,7 +159,8 @@ class _Step:
         moved = sum(sizes[name] for name in self.moving)
         shards = world if self.setup.sharding == "fsdp" else 1
         self.moved = {name: -(-4 * sizes[name] // shards) for name in self.moving}
-        self.weights, self.state, self.buckets = 4 * sum(sizes.values()), 8 * moved, 0
+        self.weights, self.buckets = 4 * sum(sizes.values()), 0
+        self.state = state_bytes(sizes, self.moving, self.setup.eight_bit)
         self.gathered = 0
         if self.setup.sharding == "fsdp":
             self.weights, self.state = -(-self.weights // world), -(-self.state // world)
@@ -147,7 +172,8 @@ class _Step:
             self.gathered = item * (root + 2 * max(layers)) + 4 * (root + max(layers))
             return
         if self.setup.sharding == "zero1":
-            self.state = 8 * largest_share(sizes, self.moving, world)
+            parts = dealt(sizes, self.moving, world)
+            self.state = max(state_bytes(sizes, part, self.setup.eight_bit) for part in parts)
         if world > 1 and not self.setup.bucket_view:
             self.buckets = 4 * moved
 
@@ -170,17 +196,17 @@ class _Step:
         every = sum(self._gradient(part) for part in self.parts)
         distributed = self.machine.world > 1 and self.setup.sharding != "fsdp"
         before = every if self.setup.accumulate or distributed else 0
-        fleeting = self._fleeting()
-        inputs = self.audio + self.encoded
         # (moment, gradients, activations, copies, working)
         moments = [
             ("features", before, 0, 0, self.audio + self.features),
             ("encoder without gradients", before, 0, 0, self.audio + self.memory + self.encoder),
-            ("end of the decoder", before, kept, copies, inputs + fleeting),
-            ("loss", before, kept, copies, inputs + loss.working + loss.kept + loss.table),
+            ("end of the decoder", before, kept, copies, self.audio + self.encoded),
         ]
-        after = self.audio + loss.kept
-        after += self.encoded if self.setup.checkpointing else 0  # what the layers run again on
+        # Checkpointed layers run again on what they read.
+        inputs = self.audio + (self.read if self.setup.checkpointing else 0)
+        working = inputs + loss.working + loss.kept + loss.table
+        moments.append(("loss", before, kept, copies, working))
+        after = inputs + loss.kept
         moments.append(
             ("start of the backward pass", before, kept, copies, after + loss.table + loss.doubled)
         )
@@ -198,17 +224,7 @@ class _Step:
             if part.name == "embedding":
                 early = 0
         moments.append(("update", every, 0, 0, 0))
-        if self.machine.kind == "cuda" and self.setup.sharding == "none":
-            # ESPnet reads a checkpoint onto the GPU, beside the model, when it resumes.
-            moments.append(("resuming", 0, 0, 0, self.weights))
         return self._at_peak(moments, every, sum(k for k, _ in held), sum(c for _, c in held))
-
-    def _fleeting(self) -> int:
-        """Return the bytes of the autocast cache that end with the forward pass."""
-        if self.setup.sharding == "fsdp":
-            return 0
-        again = self.setup.checkpointing
-        return sum(p.fleeting + (p.copies if again and p.layer else 0) for p in self.parts)
 
     def _at_peak(
         self,

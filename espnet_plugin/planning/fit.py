@@ -161,7 +161,7 @@ def options(fit: Fit, world: int, target: int | None = None) -> Options | None:
     A batch is dealt out to the devices. ESPnet's `numel` batches are closed after the utterance
     that exceeds `batch_bins`: each device gets up to one utterance more than its part, and 30 s
     are taken off here.
-    With `pad: 30s` an utterance costs 30 s however short it is: batches are counted in utterances.
+    With `pad: 30s` an utterance counts as 30 s however short it is, and no batch exceeds its bins.
 
     Args:
         fit: The largest batch.
@@ -184,7 +184,7 @@ def options(fit: Fit, world: int, target: int | None = None) -> Options | None:
     bins = min(room, math.ceil(wanted / (world * accumulate)))
     lines: dict[str, int | str] = {}
     if fit.unit != "positions":
-        lines["batch_type"] = "numel" if fit.unit == "samples" else "sorted"
-    lines["batch_size" if fit.unit == "utterances" else "batch_bins"] = bins * world
+        lines["batch_type"] = "numel"
+    lines["batch_bins"] = bins * world * (LONGEST * RATE if fit.unit == "utterances" else 1)
     lines["accum_grad"] = accumulate
     return Options(lines, (usual if room == 1 else bins) * accumulate * world)

@@ -1,13 +1,15 @@
 """Plans of stages as data, as a table and as configuration."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from json import dumps
 from typing import Any
 
 from espnet_plugin.cli import nearest
 from espnet_plugin.groups import select
-from espnet_plugin.planning.budget import SHARDINGS, Setup
+from espnet_plugin.lora import check_stage
+from espnet_plugin.lora import parse as parse_lora
+from espnet_plugin.planning.budget import Setup
 from espnet_plugin.planning.fit import (
     RATE,
     TOKENS_PER_SECOND,
@@ -24,6 +26,8 @@ from espnet_plugin.stages import STAGES, Stage
 
 # The method's numbers of the stages.
 NUMBERS = {"1": "adapt_text", "2": "adapt_align", "3": "adapt_full"}
+# A device's batch that makes do with no further saving: of text, of audio, of padded utterances.
+AMPLE = {"positions": 2000, "samples": 90 * RATE, "utterances": 3}
 AUTOCASTS = ("auto", "bfloat16", "none")
 PADS = ("batch", "30s")
 COLUMNS = ("weights", "grads", "optim", "copies", "acts", "working", "peak")
@@ -48,6 +52,7 @@ class Row:
         """Name the way."""
         parts = ["bf16" if self.setup.half else "fp32"]
         parts += [self.setup.sharding] if self.setup.sharding != "none" else []
+        parts += ["8-bit Adam"] if self.setup.eight_bit else []
         parts += ["checkpointing"] if self.setup.checkpointing else []
         return " + ".join(parts)
 
@@ -65,6 +70,7 @@ class StagePlan:
         chosen: The row that the configuration is for; None where nothing that can be run fits.
         options: The configuration.
         asked: The budget of the batch that was asked about, by the first row's setup.
+        lora: Adapters, as given.
     """
 
     stage: Stage
@@ -75,6 +81,7 @@ class StagePlan:
     chosen: Row | None
     options: Options | None
     asked: tuple[int, float] | None = None
+    lora: str | None = None
 
 
 def stage_names(stage: str) -> list[str]:
@@ -95,14 +102,31 @@ def stage_names(stage: str) -> list[str]:
 
 
 def ways(machine: Machine, autocast: str) -> list[Setup]:
-    """Return the ways to run a stage on a machine; of the precision that is not the usual, one."""
+    """Return the ways to run a stage on a machine; of the precision that is not the usual, one.
+
+    Args:
+        machine: The devices.
+        autocast: As in training.
+    """
     usual = autocast == "bfloat16" or (autocast == "auto" and machine.kind == "cuda")
+    # In the order in which they are chosen: first what changes no result, the cheapest first.
+    shardings = ("none", "zero1") if machine.world > 1 else ("none",)
     found = [
-        Setup(usual, sharding, checkpointing)
-        for sharding in (SHARDINGS if machine.world > 1 else SHARDINGS[:1])
+        Setup(usual, sharding, checkpointing, eight_bit)
+        for eight_bit in (False, True)
         for checkpointing in (False, True)
+        for sharding in shardings
     ]
+    if machine.world > 1:
+        found += [Setup(usual, "fsdp"), Setup(usual, "fsdp", checkpointing=True)]
     return [*found, Setup(not usual)] if autocast == "auto" else found
+
+
+def choose(rows: Sequence[Row]) -> Row | None:
+    """Return the first way that has room, else that with the largest batch; None if none fits."""
+    usable = [row for row in rows if row.fit.bins and not row.missing]
+    roomy = (row for row in usable if row.fit.bins >= AMPLE[row.fit.unit])
+    return next(roomy, max(usable, key=lambda row: row.fit.bins, default=None))
 
 
 def plan_stage(
@@ -115,6 +139,7 @@ def plan_stage(
     tokens_per_second: float = TOKENS_PER_SECOND,
     target: int | None = None,
     batch_bins: int | None = None,
+    lora: str | None = None,
 ) -> StagePlan:
     """Plan a stage.
 
@@ -129,6 +154,7 @@ def plan_stage(
         tokens_per_second: Text tokens for a second of speech.
         target: Positions, or seconds of audio, of an update on all devices.
         batch_bins: A batch to judge: positions, samples, or utterances with `pad: 30s`.
+        lora: Adapters by group, as in training; what is not named is frozen.
 
     Raises:
         ValueError: If an option is unknown or out of range.
@@ -143,8 +169,12 @@ def plan_stage(
     ):
         if number is not None and number <= 0:
             raise ValueError(f"--{option} must be above 0, got {number:g}")
+    adapters = parse_lora(lora)
+    check_stage(adapters, stage.name, stage.trains)
+    ranks = tuple((group, each.r) for group, each in adapters.items() if each is not None)
+    shape = replace(shape, lora=ranks)
     sizes = parameters(shape)
-    selectors = tuple(trains) or stage.trains
+    selectors = tuple(trains) or tuple(adapters) or stage.trains
     moving = frozenset(select(selectors, sizes))
     if extra := {s.split(".")[0] for s in selectors} - set(stage.trains):
         raise ValueError(f"--trains: stage {stage.name} does not train {sorted(extra)[0]}")
@@ -156,10 +186,10 @@ def plan_stage(
         found = options(fit, machine.world, samples)
         if found is not None and found.lines["accum_grad"] != 1 and machine.world == 1:
             # Gradients stay between the batches of an update: a little less fits.
-            setup = Setup(setup.half, setup.sharding, setup.checkpointing, accumulate=True)
+            setup = replace(setup, accumulate=True)
             fit = largest_batch(shape, moving, machine, setup, unit, tokens_per_second)
         rows.append(Row(setup, fit, missing(setup.sharding, setup.checkpointing)))
-    chosen = next((row for row in rows if row.fit.bins and not row.missing), None)
+    chosen = choose(rows)
     asked = None
     if batch_bins is not None:
         first = worst(shape, moving, machine, rows[0].setup, unit, batch_bins, tokens_per_second)
@@ -172,6 +202,7 @@ def plan_stage(
         rows=rows,
         chosen=chosen,
         options=options(chosen.fit, machine.world, samples) if chosen else None,
+        lora=lora,
         asked=asked,
     )
 
@@ -191,7 +222,7 @@ def table(plan: StagePlan) -> str:
         f"{plan.stage.name}: {plan.moving / 1e6:,.1f} M of {plan.total / 1e6:,.1f} M parameters "
         f"move ({', '.join(plan.trains)})"
     )
-    lines = [head, f"  {'way':<28}" + "".join(f"{c:>8}" for c in COLUMNS) + "  largest batch"]
+    lines = [head, f"  {'way':<36}" + "".join(f"{c:>8}" for c in COLUMNS) + "  largest batch"]
     for row in plan.rows:
         b = row.fit.budget
         figures = (
@@ -207,7 +238,7 @@ def table(plan: StagePlan) -> str:
         if not row.fit.bins:
             note = f": the least batch takes {b.peak / 1e9:.1f} GB{note}"
         numbers = "".join(f"{figure / 1e9:8.2f}" for figure in figures)
-        lines.append(f"  {row.name:<28}{numbers}  {fits(row.fit)}{note}")
+        lines.append(f"  {row.name:<36}{numbers}  {fits(row.fit)}{note}")
     return "\n".join(lines)
 
 
@@ -220,7 +251,12 @@ def fragment(plan: StagePlan, machine: Machine) -> str:
     each = f"{update / RATE:,.0f} s of audio" if unit == "samples" else f"{update:,} {unit}"
     lines = [f"# {plan.stage.name} on {machine}: an update sees about {each}"]
     lines += [f"{key}: {value}" for key, value in plan.options.lines.items()]
-    lines.append(f"autocast: {'bfloat16' if plan.chosen.setup.half else 'none'}")
+    setup = plan.chosen.setup
+    lines.append(f"autocast: {'bfloat16' if setup.half else 'none'}")
+    lines += ["checkpointing: all"] if setup.checkpointing else []
+    lines += ["shard_optimizer: true"] if setup.sharding == "zero1" else []
+    lines += ["optim: adamw8bit"] if setup.eight_bit else []
+    lines += [f'lora: "{plan.lora}"'] if plan.lora else []
     return "\n".join(lines)
 
 

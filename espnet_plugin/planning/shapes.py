@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_plugin.cli import nearest
+from espnet_plugin.groups import group_of
 
 # Width, encoder layers, decoder layers, heads, vocabulary, mel bins.
 # Source: openai-whisper's model card and the configurations of the released checkpoints.
@@ -39,6 +40,7 @@ class Shape:
         mels: Mel bins.
         positions: Encoder positions of 30 s, 20 ms each.
         tokens: Decoder positions.
+        lora: Ranks of adapters by group.
     """
 
     name: str
@@ -53,6 +55,20 @@ class Shape:
     mels: int
     positions: int = 1500
     tokens: int = 448
+    lora: tuple[tuple[str, int], ...] = ()
+
+    @functools.cached_property
+    def ranks(self) -> Mapping[str, int]:
+        """Ranks of adapters by linear layer."""
+        return {
+            name.removesuffix(".lora_A.weight"): size // self._width_into(name)
+            for name, size in parameters(self).items()
+            if name.endswith(".lora_A.weight")
+        }
+
+    def _width_into(self, name: str) -> int:
+        inner = self.encoder_ffn if name.startswith("encoder") else self.decoder_ffn
+        return inner if ".fc2." in name else self.width
 
     def settings(self) -> dict[str, int]:
         """Return the fields of transformers' `WhisperConfig` that make parameters."""
@@ -121,7 +137,7 @@ def parameters(shape: Shape) -> Mapping[str, int]:
 
     Returns:
         Elements by name, as `whisper.load_whisper` names them; the tied output projection is the
-        embedding.
+        embedding. Adapters are called after the layer that they adapt.
     """
     import torch
     from transformers import WhisperConfig
@@ -129,4 +145,11 @@ def parameters(shape: Shape) -> Mapping[str, int]:
 
     with torch.device("meta"):
         model = WhisperModel(WhisperConfig.from_dict({**shape.settings(), "pad_token_id": 0}))
-    return {name: math.prod(p.shape) for name, p in model.named_parameters()}
+    sizes = {name: math.prod(p.shape) for name, p in model.named_parameters()}
+    ranks = dict(shape.lora)
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            rank = ranks.get(group_of(name + ".weight"), 0)
+            for kind, width in (("A", module.in_features), ("B", module.out_features)):
+                sizes |= {f"{name}.lora_{kind}.weight": rank * width} if rank else {}
+    return sizes

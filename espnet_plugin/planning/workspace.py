@@ -71,8 +71,7 @@ def loss_bytes(
     states = 4 * shape.width * rows
     table = shape.vocab * shape.width
     item = 2 if half else 4
-    # A chunk's logits are made while those of the chunk before still exist.
-    logits = at_once * item * min(chunks, 2)
+    logits = at_once * item
     if half and device == "cuda":  # in float32 for the softmax; a CPU takes few rows at a time
         logits = max(logits, at_once * (item + 4))
     working = logits + 2 * states  # the decoder's states, and those that count

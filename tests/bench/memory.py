@@ -2,6 +2,7 @@
 
 python -m tests.bench.memory                               # tiny and base, all stages, on the CPU
 python -m tests.bench.memory --sizes tiny --stages adapt_full --seconds 20
+python -m tests.bench.memory --ways plain checkpointing 8bit lora
 python -m tests.bench.memory --device cuda --sizes small large-v3 --precisions bf16
 
 Each case is a process of its own: a random model of the size, `AsyncSwitchModel` with the stage's
@@ -20,12 +21,15 @@ import os
 import subprocess
 import sys
 import tempfile
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 SIZES = ("tiny", "base")
 STAGES = ("adapt_text", "adapt_align", "adapt_full")
 PRECISIONS = ("fp32", "bf16")
+WAYS = ("plain", "checkpointing", "8bit", "lora")
+RANK = 8  # of adapters, in all groups of a stage that can have them
 POSITIONS = 2000  # of a batch of text
 UTTERANCE = 10  # seconds
 LINE = 25  # positions of a line of text
@@ -90,13 +94,19 @@ def peak_of_events(profile: Any) -> int:
     return most
 
 
-def measure(size: str, stage: str, half: bool, seconds: int, device: str, model: Path) -> Any:
+def measure(
+    size: str, stage: str, half: bool, way: str, seconds: int, device: str, model: Path
+) -> Any:
     """Run a case in this process; returns its figures in bytes."""
+    from dataclasses import replace
+
     import torch
 
-    from espnet_plugin.groups import select
+    from espnet_plugin.groups import ADAPTER, select
+    from espnet_plugin.lora import LINEAR_GROUPS
     from espnet_plugin.model import AsyncSwitchModel
     from espnet_plugin.optim import build_optimizer
+    from espnet_plugin.optim8bit import adamw8bit
     from espnet_plugin.planning import Setup, budget, parse_machine, read_shape
     from espnet_plugin.planning.activations import Batch
     from espnet_plugin.planning.shapes import parameters
@@ -114,18 +124,34 @@ def measure(size: str, stage: str, half: bool, seconds: int, device: str, model:
             optimizer.zero_grad(set_to_none=True)
 
     autocast = "bfloat16" if half else "none"
-    whisper = AsyncSwitchModel(model, autocast=autocast, loss_kernel="chunked").to(device).train()
+    trains = TABLE[stage].trains
+    if way == "lora":
+        trains = tuple(group for group in trains if group in LINEAR_GROUPS)
+    options: dict[str, Any] = {"autocast": autocast, "loss_kernel": "chunked"}
+    options["lora"] = dict.fromkeys(trains, RANK) if way == "lora" else None
+    options["checkpointing"] = "all" if way == "checkpointing" else "none"
+    whisper = AsyncSwitchModel(model, **options).to(device).train()
     names = dict(whisper.whisper.named_parameters())
-    moving = frozenset(select(TABLE[stage].trains, names))
+    chosen = select(trains, names)
     for name, parameter in names.items():
-        parameter.requires_grad_(name in moving)
-    optimizer = build_optimizer(whisper, torch.optim.AdamW, {"lr": 1e-5})
+        parameter.requires_grad_(name in chosen)
+    optim: Any = adamw8bit if way == "8bit" else torch.optim.AdamW
+    optimizer = build_optimizer(whisper, optim, {"lr": 1e-5})
     batch = make_batch(stage, seconds, whisper.vocab_size, device)
     steps(1)
-    shape, text = read_shape(size), batch["text"]
-    state = 8 * sum(parameters(shape)[name] for name in moving)
-    held = sum(p.nbytes for p in whisper.parameters()) + state
-    figures: dict[str, Any] = {"size": size, "stage": stage, "dtype": "bf16" if half else "fp32"}
+    ranks = tuple((group, RANK) for group in trains) if way == "lora" else ()
+    shape, text = replace(read_shape(size), lora=ranks), batch["text"]
+    moving = frozenset(select(trains, parameters(shape)))
+    assert sum(bool(ADAPTER.search(n)) for n in chosen) == sum(".lora_" in n for n in moving)
+    state = {
+        tensor.untyped_storage().data_ptr(): tensor.nbytes
+        for values in optimizer.state.values()
+        for tensor in values.values()
+        if isinstance(tensor, torch.Tensor)
+    }
+    held = sum(p.nbytes for p in whisper.parameters()) + sum(state.values())
+    figures: dict[str, Any] = {"size": size, "stage": stage, "way": way}
+    figures["dtype"] = "bf16" if half else "fp32"
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         steps(2)
@@ -145,13 +171,14 @@ def measure(size: str, stage: str, half: bool, seconds: int, device: str, model:
         machine = parse_machine("cpu:16")
     positions = UTTERANCE * 50 if "speech" in batch else 0
     of_batch = Batch(len(text), text.shape[1] - 1, positions)
-    planned = budget(shape, moving, of_batch, machine, Setup(half=half))
+    setup = Setup(half=half, checkpointing=way == "checkpointing", eight_bit=way == "8bit")
+    planned = budget(shape, moving, of_batch, machine, setup)
     return figures | {"planned": planned.peak, "moment": planned.moment, "held": held}
 
 
-def case(size: str, stage: str, dtype: str, args: argparse.Namespace, model: Path) -> Any:
+def case(size: str, stage: str, dtype: str, way: str, args: argparse.Namespace, model: Path) -> Any:
     """Run a case in a process of its own."""
-    command = [sys.executable, "-m", "tests.bench.memory", "--case", size, stage, dtype]
+    command = [sys.executable, "-m", "tests.bench.memory", "--case", size, stage, dtype, way]
     command += ["--seconds", str(args.seconds), "--device", args.device, "--model", str(model)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=os.environ)
     return json.loads(done.stdout.splitlines()[-1])
@@ -161,13 +188,14 @@ def table(found: list[dict[str, Any]]) -> str:
     """Return the figures as a table, in MB, with planned / measured."""
     extra = "reserved" if "reserved" in found[0] else "process"
     lines = [
-        "| model | stage | dtype | planned MB | torch MB | planned / torch "
+        "| model | stage | dtype | way | planned MB | torch MB | planned / torch "
         f"| {extra} MB | peak at |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for one in found:
         lines.append(
-            f"| {one['size']} | {one['stage']} | {one['dtype']} | {one['planned'] / 1e6:.0f} | "
+            f"| {one['size']} | {one['stage']} | {one['dtype']} | {one['way']} | "
+            f"{one['planned'] / 1e6:.0f} | "
             f"{one['torch'] / 1e6:.0f} | {one['planned'] / one['torch']:.3f} | "
             f"{one[extra] / 1e6:.0f} | {one['moment']} |"
         )
@@ -182,24 +210,25 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--sizes", nargs="+", default=SIZES)
     parser.add_argument("--stages", nargs="+", default=STAGES)
     parser.add_argument("--precisions", nargs="+", default=PRECISIONS, choices=PRECISIONS)
+    parser.add_argument("--ways", nargs="+", default=WAYS[:2], choices=WAYS)
     parser.add_argument("--seconds", type=int, default=40, help="of speech in a batch")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--output", type=Path, help="write the figures here, as JSON")
-    parser.add_argument("--case", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--case", nargs=4, help=argparse.SUPPRESS)
     parser.add_argument("--model", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.case:
-        size, stage, dtype = args.case
-        half = dtype == "bf16"
-        print(json.dumps(measure(size, stage, half, args.seconds, args.device, args.model)))
+        size, stage, dtype, way = args.case
+        found = measure(size, stage, dtype == "bf16", way, args.seconds, args.device, args.model)
+        print(json.dumps(found))
         return
     found = []
     with tempfile.TemporaryDirectory() as directory:
         for size in args.sizes:
             model = build(size, Path(directory) / size)
             for stage in args.stages:
-                for dtype in args.precisions:
-                    found.append(case(size, stage, dtype, args, model))
+                for dtype, way in product(args.precisions, args.ways):
+                    found.append(case(size, stage, dtype, way, args, model))
                     print(table(found[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
     print(table(found))
     if args.output:
