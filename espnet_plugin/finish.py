@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Mapping, Set
 from dataclasses import asdict
 from pathlib import Path
@@ -70,6 +71,7 @@ def finish(
     keep: str = "best",
     keep_checkpoints: bool = True,
     adapters: Mapping[str, lora.Adapter | None] | None = None,
+    criterion: tuple[str, str, str] = ("valid", "loss", "min"),
 ) -> dict[str, Any]:
     """Turn a finished ESPnet training directory into a loadable model directory.
 
@@ -81,6 +83,7 @@ def finish(
         keep: `best` on validation, the `last`, or the `average` of ESPnet's n best.
         adapters: Low-rank adapters by group (`lora.parse`), which are merged into the weights.
         keep_checkpoints: False deletes ESPnet's checkpoints once the directory is complete.
+        criterion: What is best: the first of ESPnet's `best_model_criterion`.
 
     Returns:
         The proof, as in `prove_frozen`; it is also written to `freeze_proof.json`.
@@ -92,14 +95,15 @@ def finish(
     output, curve = Path(output_dir), read_curve(Path(output_dir) / CURVE)
     trained = [row for row in curve if row["epoch"] > 0]
     if keep == "average":
-        found = sorted(output.glob("valid.loss.ave_*best.pth"))
+        found = sorted(output.glob(f"{criterion[0]}.{criterion[1]}.ave_*best.pth"))
         source = next((p for p in reversed(found) if not p.is_symlink()), None)
         if source is None:
             raise FileNotFoundError(
                 f"{output}: no averaged checkpoint; --keep average needs --keep_nbest_models >= 2"
             )
     else:
-        source = output / ("valid.loss.best.pth" if keep == "best" else "latest.pth")
+        best_file = f"{criterion[0]}.{criterion[1]}.best.pth"
+        source = output / (best_file if keep == "best" else "latest.pth")
     if not source.exists():
         raise FileNotFoundError(f"{source} is missing: training has not finished an epoch")
     # Safe loading only: a checkpoint is tensors, nothing else is unpickled.
@@ -124,13 +128,16 @@ def finish(
             f"{output}: {len(proof['violations'])} frozen tensors changed, first "
             f"{proof['violations'][:1]}: this is a defect, please report it with train.log"
         )
-    best = min(trained, key=lambda row: row["valid_loss"])
-    chosen = {"best": best, "last": trained[-1]}.get(keep)
+    lowest = min(row["valid_loss"] for row in trained)
+    # The file says which epoch it is: what is best by, say, a WER may be so in several.
+    kept = re.fullmatch(r"(\d+)epoch\.pth", source.resolve().name)
+    chosen = next((row for row in trained if kept and row["epoch"] == int(kept[1])), None)
     record = {
         "stage": stage,
         "start": str(init_dir),
         "checkpoint": source.resolve().name,
         "keep": keep,
+        "criterion": " ".join(criterion),
         "lora": {group: asdict(each) if each else lora.FULL for group, each in adapters.items()}
         if adapters
         else None,
@@ -141,7 +148,7 @@ def finish(
         "valid_loss_kept": None if chosen is None else chosen["valid_loss"],
         "seconds": trained[-1]["seconds"],
     }
-    if best["valid_loss"] >= curve[0]["valid_loss"]:
+    if lowest >= curve[0]["valid_loss"]:
         logging.warning(
             "%s: the validation loss never fell below its start (%.3f): lower the learning rate, "
             "or check that training and validation data are alike",

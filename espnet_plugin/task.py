@@ -34,7 +34,7 @@ from espnet_plugin.prompt import PromptBuilder, parse_lang_tokens
 from espnet_plugin.stages import STAGES, get_stage
 from espnet_plugin.text_store import TextStore
 from espnet_plugin.trainer import AsyncSwitchTrainer
-from espnet_plugin.training import stopping
+from espnet_plugin.training import stopping, valid_wer
 
 espnet_plugin.register()  # spawned processes import this module, and need the classes too
 
@@ -87,6 +87,7 @@ class AsyncSwitchTask(ASRTask):
         add("--group_lr", action=NestedDictAction, default={}, help="Rates by group")
         add("--group_weight_decay", action=NestedDictAction, default={}, help="Decays by group")
         add("--shard_optimizer", type=str2bool, default=False, help="Its state over GPUs (ZeRO)")
+        add("--valid_wer_utts", type=int, default=0, help="Decoded after each epoch: valid wer")
         add("--keep", default="best", choices=KEEPS, help="Which checkpoint becomes the system")
         add("--checkpoint_seconds", type=float, default=0.0, help="Least time between checkpoints")
         add("--keep_checkpoints", type=str2bool, default=True, help="Keep ESPnet's checkpoints")
@@ -145,6 +146,7 @@ class AsyncSwitchTask(ASRTask):
                     args.keep,
                     args.keep_checkpoints,
                     lora.parse(args.lora),
+                    tuple(args.best_model_criterion[0]),
                 )
                 print(summary(args.output_dir), flush=True)
 
@@ -179,6 +181,8 @@ class AsyncSwitchTask(ASRTask):
             )
         if args.freeze_param:
             raise ValueError(f"--freeze_param: the stage decides; '{stage.name}' trains a set")
+        criteria = [args.early_stopping_criterion, *args.best_model_criterion]
+        valid_wer.check(args.valid_wer_utts, stage.data, criteria)
         builder = _builder(args)
         with_text = stage.data == "text"
         wanted = ("train_text", "valid_text") if with_text else ("train_data", "valid_data")

@@ -22,6 +22,7 @@ from espnet_plugin.training.curve import CURVE, read_curve
 from espnet_plugin.training.disk import check_room, tensor_bytes
 from espnet_plugin.training.progress import Batches, Run, mean
 from espnet_plugin.training.saving import CHECKPOINT, EXTRA, Checkpoints
+from espnet_plugin.training.valid_wer import ValidWer
 
 __all__ = ["CURVE", "AsyncSwitchTrainer", "Options", "read_curve"]
 
@@ -32,9 +33,11 @@ class Options(TrainerOptions, monitor.RunOptions):
 
     Attributes:
         checkpoint_seconds: Least time between two checkpoints at ends of epochs.
+        valid_wer_utts: Utterances to decode after each epoch.
     """
 
     checkpoint_seconds: float
+    valid_wer_utts: int
 
 
 class AsyncSwitchTrainer(Trainer):
@@ -81,12 +84,13 @@ class AsyncSwitchTrainer(Trainer):
             output_dir, run.label, options, kwargs["model"], run.world, resumed
         )
         watch.events.say = run.show
+        run.wer = ValidWer(kwargs["model"], options.valid_wer_utts, watch.ranks)
         if resumed:
             run.resume_curve()
         else:
             with Reporter().observe("valid", epoch=1) as reporter:
-                readable = watch.validating(kwargs["valid_iter_factory"].build_iter(1), 0)
-                iterator = cls._until_stopped(readable)
+                batches = kwargs["valid_iter_factory"].build_iter(1)
+                iterator = cls._until_stopped(watch.validating(batches, 0), len(batches))
                 super().validate_one_epoch(
                     kwargs["model"], iterator, reporter, options, distributed
                 )
@@ -114,7 +118,11 @@ class AsyncSwitchTrainer(Trainer):
     @classmethod
     def resume(cls, checkpoint: Any, model: Any, reporter: Any, **kwargs: Any) -> None:  # type: ignore[override]
         """Load a checkpoint as ESPnet does, and bring the files of epochs to its moment."""
-        super().resume(checkpoint=checkpoint, model=model, reporter=reporter, **kwargs)
+        # ESPnet would read it onto each GPU, the optimiser's state of all processes included. Here
+        # the file is mapped, and each process copies what it needs.
+        mapped = kwargs.pop("ngpu", 0) > 0
+        with torch.utils.serialization.config.patch("load.mmap", mapped):
+            super().resume(checkpoint=checkpoint, model=model, reporter=reporter, **kwargs)
         run, options = cls._run, cls._run.options
         checkpoints, criteria = run.checkpoints, options.best_model_criterion
         checkpoints.reporter = reporter.state_dict()
@@ -219,9 +227,9 @@ class AsyncSwitchTrainer(Trainer):
             run.stop_if_asked()
 
     @classmethod
-    def _until_stopped(cls, batches: Iterable[Any]) -> Iterator[Any]:
-        """Yield batches of validation until a signal asks to stop."""
-        for batch in batches:
+    def _until_stopped(cls, batches: Iterable[Any], count: int) -> Iterator[Any]:
+        """Yield batches of validation until a signal asks to stop; some utterances are decoded."""
+        for batch in cls._run.wer.watch(batches, count):
             yield batch
             cls._run.stop_if_asked()
 
@@ -241,7 +249,8 @@ class AsyncSwitchTrainer(Trainer):
         """
         watch = cls._run.watch
         assert watch is not None
-        batches = cls._until_stopped(watch.validating(iterator, reporter.get_epoch()))
+        readable = watch.validating(iterator, reporter.get_epoch())
+        batches = cls._until_stopped(readable, len(iterator))  # type: ignore[arg-type]
         super().validate_one_epoch(model, batches, reporter, options, distributed_option)
         watch.after_validation()
         if not reporter.stats.get("loss"):

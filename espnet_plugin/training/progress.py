@@ -41,6 +41,7 @@ class Run:
         done: Batches of it that are done.
         watch: Watches for faults, and measures speed.
         midway: Where to go on in an epoch, until that is begun.
+        wer: Decodes a part of the validation set, see `valid_wer.ValidWer`.
         write_midway: Writes a checkpoint in the middle of an epoch, given the batches done; every
             rank calls it.
     """
@@ -57,6 +58,7 @@ class Run:
     done: int = 0
     watch: Watch | None = None
     midway: Midway | None = None
+    wer: Any = None
     write_midway: Callable[[int], None] | None = None
     started: float = field(default_factory=time.monotonic)
     seconds_before: float = 0.0
@@ -86,11 +88,12 @@ class Run:
     def write(self, epoch: int, valid: SubReporter) -> None:
         """Add the row of an epoch to the curve, and say how each language does."""
         measured = summarise(valid)
+        rates = {} if self.wer is None else self.wer.finish(valid)
         seconds = self.seconds_before + time.monotonic() - self.started
         self.rows = [old for old in self.rows if old["epoch"] < epoch]
         row = {"epoch": epoch, "updates": self.updates, "train_loss": self.train_loss}
         row |= {"valid_loss": mean(valid, "loss"), "valid_acc": mean(valid, "acc")}
-        row |= {f"valid_{name}": value for name, value in measured.items()}
+        row |= {f"valid_{name}": value for name, value in (measured | rates).items()}
         row["seconds"] = round(seconds, 1)
         if epoch and self.watch is not None:
             row |= self.watch.columns
@@ -100,6 +103,8 @@ class Run:
             start = self.rows[0] if self.rows[0]["epoch"] == 0 and epoch else {}
             if said := describe(measured, {k.removeprefix("valid_"): v for k, v in start.items()}):
                 self.say(f"epoch {epoch}: {said}")
+            if rates:
+                self.say(f"epoch {epoch}: {self.wer.describe(rates)}")
         if self.watch is not None:
             self.watch.judge(self.rows)
 
