@@ -1,0 +1,49 @@
+"""Two processes decide alike, and the first one says what the other found."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from espnet_plugin.monitor.events import read_events
+from tests.monitor.runs import Run, batch, faulty
+from tests.test_distributed import free_port
+
+
+def train(rank: int, port: int, directory: str) -> None:
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    shared = [batch(n) for n in range(24)]
+    own = {
+        0: [batch(50), batch(51), batch(52), batch(53), batch(54)],
+        1: [batch(60, y=float("nan")), batch(61, y=500.0), faulty(62, 3, 1), batch(63), batch(64)],
+    }
+    run = Run(Path(directory), several=True, on_spike="skip", max_bad_share=0.05)
+    before = run.train(shared, epoch=1)
+    run.train(own[rank][:2], epoch=2)
+    torch.save([before, run.state()], f"{directory}/skipped{rank}.pt")
+    run.train([own[rank][2], faulty(70, 0, 4) if rank else batch(55), *own[rank][3:]], epoch=3)
+    torch.save(run.state(), f"{directory}/end{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not dist.is_gloo_available(), reason="this torch has no gloo")
+def test_ranks_skip_together_and_name_what_any_of_them_found(tmp_path: Path) -> None:
+    mp.spawn(train, args=(free_port(), str(tmp_path)), nprocs=2)
+    for rank in (0, 1):
+        before, after = torch.load(tmp_path / f"skipped{rank}.pt", weights_only=True)
+        assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    ends = [torch.load(tmp_path / f"end{rank}.pt", weights_only=True) for rank in (0, 1)]
+    assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
+    assert int(ends[0][-1]) - int(before[-1]) == 4, "no rank lost a batch"
+    events = read_events(tmp_path / "events.jsonl")
+    kinds = [event["event"] for event in events]
+    assert kinds == ["nonfinite_loss", "spike", "summary", *["bad_utterance"] * 5, "summary"]
+    assert events[0]["utterances"] == [f"utt60-{n}" for n in range(4)]
+    assert events[1]["utterances"] == [f"utt61-{n}" for n in range(4)]
+    assert "5 of 32 utterances (15.62 %)" in events[-1]["text"]
