@@ -12,6 +12,7 @@ finished model, the weights of the last epoch, the average of the best two, and 
 
 With `--signal USR1` or `TERM` each run is asked to stop instead, at random moments, most of them in
 the middle of an epoch; it has to exit with 75. A request before the run listens ends it as usual.
+With `--ranks 2` two processes (gloo) train together; one of them is asked, or both are killed.
 `--damage` flips a byte of the last checkpoint after every third kill that left two.
 """
 
@@ -21,11 +22,15 @@ import hashlib
 import os
 import random
 import signal
+import socket
+import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 CONFIG = """
 optim: adamw
@@ -87,10 +92,26 @@ def command(stage: str, root: Path, output: Path) -> list[str]:
     return made
 
 
-def start(options: list[str], log: Path, pause: float) -> int:
-    """Fork a training; returns its process id. Writing takes `pause` seconds for each piece."""
-    if pid := os.fork():
-        return pid
+def start(options: list[str], log: Path, pause: float, ranks: int = 1) -> list[int]:
+    """Fork a training's processes; returns their ids. A piece of a file takes `pause` seconds."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    pids = []
+    for rank in range(ranks):
+        if pid := os.fork():
+            pids.append(pid)
+            continue
+        more: list[str] = []
+        if ranks > 1:
+            os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+            more = ["--dist_backend", "gloo", "--dist_world_size", str(ranks)]
+            more += ["--dist_rank", str(rank), "--multiprocessing_distributed", "false"]
+        _train([*options, *more], log, pause)
+    return pids
+
+
+def _train(options: list[str], log: Path, pause: float) -> NoReturn:
     code = 1
     try:
         with open(log, "ab") as file:
@@ -111,33 +132,32 @@ def start(options: list[str], log: Path, pause: float) -> int:
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
     except BaseException:
-        import traceback
-
         traceback.print_exc()
     finally:
         with contextlib.suppress(ValueError, OSError):
-            import sys
-
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
 
 
-def wait(pid: int, seconds: float, until: Path | None = None) -> int | None:
-    """Wait for the end of a process, some seconds, or a file `.checkpoint.pth.*` in a directory.
+def wait(pids: list[int], seconds: float, until: Path | None = None) -> int | None:
+    """Wait for the end of processes, some seconds, or a file `.checkpoint.pth.*` in a directory.
 
     Returns:
-        Its exit code, negative for a signal; None if it still runs.
+        Their exit code (the one that is not 0, if any), negative for a signal; None if one still
+        runs. Processes that have ended are taken from the list.
     """
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        if until is not None and any(until.glob(".checkpoint.pth.*.tmp")):
+    end, codes = time.monotonic() + seconds, [0]
+    while pids and time.monotonic() < end:
+        for pid in list(pids):
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                pids.remove(pid)
+                codes.append(os.waitstatus_to_exitcode(status))
+        if pids and until is not None and any(until.glob(".checkpoint.pth.*.tmp")):
             return None
         time.sleep(0.002)
-    return None
+    return None if pids else min(codes) or max(codes)
 
 
 def digests(output: Path) -> dict[str, str]:
@@ -168,7 +188,8 @@ def torment(stage: str, root: Path, tally: Tally, options: argparse.Namespace) -
     number = signal.Signals[f"SIG{options.signal}"]
     began, log = time.monotonic(), root / f"{stage}.log"
     whole = root / f"{stage}_whole"
-    if code := wait(start(command(stage, root, whole), log, options.pause), 600):
+    pids = start(command(stage, root, whole), log, options.pause, options.ranks)
+    if code := wait(pids, 600):
         raise RuntimeError(f"the uninterrupted run failed with {code}: see {log}")
     expected, seconds = digests(whole), time.monotonic() - began
     print(f"{stage}: uninterrupted in {seconds:.1f} s", flush=True)
@@ -195,19 +216,21 @@ def _run_to_end(
 ) -> Iterator[int]:
     """Yield the exit codes of the processes of one run, the last of which ends by itself."""
     while True:
-        pid = start(command(stage, root, output), root / f"{stage}.log", options.pause)
+        log = root / f"{stage}.log"
+        pids = start(command(stage, root, output), log, options.pause, options.ranks)
         if tally.kills >= options.kills:
-            code = wait(pid, 600)
+            code = wait(pids, 600)
         else:
             in_write = number == signal.SIGKILL and draw.random() < 0.5
             if in_write:
-                code = wait(pid, 600, until=output)
-                code = wait(pid, draw.uniform(0, options.write)) if code is None else code
+                code = wait(pids, 600, until=output)
+                code = wait(pids, draw.uniform(0, options.write)) if code is None else code
             else:
-                code = wait(pid, draw.uniform(0, 0.8 * seconds))
+                code = wait(pids, draw.uniform(0, 0.8 * seconds))
             if code is None:
-                os.kill(pid, number)
-                code = wait(pid, 600)
+                for pid in pids if number == signal.SIGKILL else [draw.choice(pids)]:
+                    os.kill(pid, number)
+                code = wait(pids, 600)
                 tally.kills += 1
                 tally.midway += code == 75
                 left = [p.name for p in output.glob(".*.tmp")] if output.exists() else []
@@ -216,7 +239,7 @@ def _run_to_end(
                 if options.damage and tally.kills % 3 == 0:
                     tally.damaged += _damage(output, draw)
         if code is None:
-            raise RuntimeError(f"{output} hangs: process {pid}")
+            raise RuntimeError(f"{output} hangs: processes {pids}")
         yield code
         if code == 0:
             return
@@ -239,6 +262,7 @@ def main() -> int:
     options.add_argument("--kills", type=int, default=20, help="of all stages together")
     options.add_argument("--stages", nargs="+", default=list(STAGES), choices=STAGES)
     options.add_argument("--signal", default="KILL", choices=("KILL", "TERM", "USR1"))
+    options.add_argument("--ranks", type=int, default=1, help="processes of a training")
     options.add_argument("--seed", default="0", help="of the moments")
     options.add_argument("--pause", type=float, default=0.002, help="seconds a piece of a file")
     options.add_argument("--write", type=float, default=0.3, help="seconds into a write, at most")
