@@ -132,3 +132,69 @@ def test_ranks_share_each_batch(shape_file: Path) -> None:
 def test_30s_needs_room_for_an_utterance(shape_file: Path) -> None:
     with pytest.raises(ValueError, match="batch_bins is 479999 .* 30s an utterance takes 480000"):
         make_plan(shape_file, "30s", "numel", N_SAMPLES - 1, {"batch_size": 7})
+
+
+@pytest.mark.slow
+def test_a_run_with_everything_random_can_be_repeated_and_resumed(
+    tiny_whisper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import yaml
+
+    from espnet_plugin.checkpoint import tensor_hashes
+    from espnet_plugin.corpora.an4 import NOISES, ROOMS, find_archive, read_members
+    from espnet_plugin.task import AsyncSwitchTask
+    from espnet_plugin.trainer import AsyncSwitchTrainer
+    from tests.fixtures.pairs import write_pairs
+
+    members = read_members(find_archive())
+    for kind, names in (("rir", ROOMS), ("noise", NOISES)):
+        for name in names:
+            (tmp_path / Path(name).name).write_bytes(members[name])
+        lines = [f"{tmp_path / Path(name).name}\n" for name in names]
+        (tmp_path / f"{kind}.scp").write_text("".join(lines))
+    conf = {
+        "optim": "adamw",
+        "optim_conf": {"lr": 1e-3},
+        "scheduler": "freeze",
+        "batch_type": "numel",
+        "batch_bins": 3 * N_SAMPLES,
+        "max_epoch": 2,
+        "num_iters_per_epoch": 4,
+        "autocast": "none",
+        "pad": "batch:0.5,30s:0.5",
+        "timestamp_share": 0.5,
+        "specaug": "specaug",
+        "specaug_conf": {"time_mask_width_range": [0, 10]},
+        "rir_scp": str(tmp_path / "rir.scp"),
+        "noise_scp": str(tmp_path / "noise.scp"),
+        "speech_volume_normalize": 0.7,
+        "preprocessor_conf": {
+            "data_aug_effects": [[1.0, "speed_perturb", {"factor": 0.9}]],
+            "data_aug_prob": 0.5,
+        },
+    }
+    (tmp_path / "conf.yaml").write_text(yaml.safe_dump(conf))
+    train, valid = write_pairs(tmp_path / "train", 10), write_pairs(tmp_path / "valid", 3, seed=1)
+
+    def run(name: str, *more: str) -> dict[str, str]:
+        command = ["--config", str(tmp_path / "conf.yaml"), "--adaptation_stage", "adapt_full"]
+        command += ["--init_dir", str(tiny_whisper), "--output_dir", str(tmp_path / name)]
+        command += ["--train_data", str(train), "--valid_data", str(valid), *more]
+        AsyncSwitchTask.main(cmd=command)
+        return tensor_hashes(tmp_path / name)
+
+    whole = run("whole", "--num_workers", "0")
+    assert run("workers", "--num_workers", "2") == whole
+    assert run("other", "--num_workers", "0", "--seed", "1") != whole
+    trained = AsyncSwitchTrainer.train_one_epoch.__func__  # type: ignore[attr-defined]
+
+    def interrupted(cls: Any, *args: Any, **kwargs: Any) -> bool:
+        if kwargs["reporter"].get_epoch() == 2:
+            raise KeyboardInterrupt
+        return bool(trained(cls, *args, **kwargs))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AsyncSwitchTrainer, "train_one_epoch", classmethod(interrupted))
+        with pytest.raises(KeyboardInterrupt):
+            run("parts", "--num_workers", "0")
+    assert run("parts", "--num_workers", "1") == whole

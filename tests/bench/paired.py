@@ -121,7 +121,7 @@ class Ours:
         torch.nn.utils.clip_grad_norm_(self.moving, 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return float(loss)
+        return float(loss.detach())
 
     def loss(self, pad: str) -> float:
         """Return the loss of all utterances, without training."""
