@@ -118,7 +118,8 @@ def _tables(path: Path) -> list[tuple[Path, str | None]]:
     if path.is_file():
         if kind_of(path) is None:
             raise ValueError(
-                f"{path}: not a manifest; allowed are .jsonl .csv .tsv (also .gz) .parquet .arrow"
+                f"{CORPUS.variable}={path}: not a manifest; allowed are .jsonl .csv .tsv "
+                "(also .gz) .parquet .arrow"
             )
         return [(path, split_of(path))]
     if saved := manifest_hub.saved_tables(path):

@@ -11,7 +11,7 @@ from espnet_plugin.corpora.prepare import Report, Settings, prepare
 from espnet_plugin.corpora.splits import Shares
 from espnet_plugin.corpora.validate import validate_data_dir
 from espnet_plugin.corpora.zip_tree import zip_tree
-from espnet_plugin.data import DataDir
+from espnet_plugin.data import DataDir, read_table
 from espnet_plugin.data.source import open_audio
 from tests.fixtures.nsc import ADDITIONAL, MAIN, build_nsc, script, wav_bytes, write, zip_bytes
 
@@ -158,3 +158,35 @@ def test_folders_of_a_zip_are_listed_as_those_of_the_disk(tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == ["b", "b.c", "b0"]
     assert [path.is_dir() for path in sorted(folder.iterdir())] == [True, True, False]
     assert str(folder) == f"{tmp_path}/x.zip/a" and top.is_dir()
+
+
+@pytest.mark.slow
+def test_espnet_s_readers_load_what_was_prepared_and_formatted(tree, tmp_path):
+    """Tables as prepared; audio after stage 3, which takes it out of the zips."""
+    from espnet2.fileio.read_text import read_2columns_text
+    from espnet2.fileio.sound_scp import SoundScpReader
+
+    from espnet_plugin.data.formatting import format_set
+
+    report = run(tree, tmp_path / "data")
+    for name in report.sets:
+        folder, dump = tmp_path / "data" / name, tmp_path / "dump" / name
+        data = DataDir.load(folder)
+        for table in ("text", "utt2spk", "utt2lang", "utt2tags", "utt2times"):
+            given = read_2columns_text(folder / table)
+            assert given == read_table(folder / table, allow_empty=True)
+        assert read_2columns_text(folder / "text") == data.text
+        format_set(folder, dump, nj=1)
+        reader, samples = SoundScpReader(str(dump / "wav.scp"), dtype="int16"), {}
+        for utt in data.utterances:
+            rate, samples[utt] = reader[utt]
+            seconds = float(data.extra["utt2dur"][utt])
+            assert rate == 16000 and len(samples[utt]) == pytest.approx(seconds * rate, abs=16)
+        for utt, found in samples.items():  # the very samples that the miniature was made of
+            source, start = data.wav.get(utt, ""), 0.0
+            if data.segments is not None:
+                segment = data.segments[utt]
+                source, start = data.wav[segment.recording], segment.start
+            with open_audio(source) as audio:
+                audio.seek(round(start * 16000))
+                assert (audio.read(len(found), dtype="int16") == found).all()
