@@ -101,6 +101,9 @@ def test_a_stage_trains_and_proves_what_it_froze(
         for name in ("loss", "ppl", "loss_cs", "ppl_ms"):
             expected = [row[f"valid_{name}"] for row in curve[1:]]
             assert shown[name] == pytest.approx(expected, rel=1e-5)
+        speed = in_tensorboard(tmp_path / "out" / "tensorboard" / "train")
+        for name in ("utt_per_s", "tokens_per_s", "peak_gb"):
+            assert min(speed[name]) > 0 and min(row[name] for row in curve[1:]) > 0
     _, info = WhisperForConditionalGeneration.from_pretrained(
         tmp_path / "out", output_loading_info=True
     )
@@ -159,6 +162,29 @@ def test_gradual_schedule_averaging_and_no_checkpoints(
     changed = {group for group, count in proof["groups"].items() if count["changed"]}
     assert changed == {"cross_attn", "output"}, "ESPnet's averaging rewrites even frozen floats"
     assert not list((tmp_path / "out").glob("*.pth"))
+
+
+@pytest.mark.slow
+def test_wandb_gets_the_numbers_of_the_curve(
+    command: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    sent: dict[str, list[float]] = {}
+    original = wandb.sdk.wandb_run.Run.log
+
+    def log(run: Any, row: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        for name, value in row.items():
+            sent.setdefault(name, []).append(value)
+        original(run, row, *args, **kwargs)
+
+    monkeypatch.setattr(wandb.sdk.wandb_run.Run, "log", log)
+    AsyncSwitchTask.main(cmd=command("adapt_align", "out", use_wandb="true", log_interval=1))
+    curve = read_curve(tmp_path / "out" / "curve.csv")[1:]
+    for name in ("valid_loss", "valid_loss_cs", "valid_loss_ms", "valid_loss_en"):
+        assert sent[f"valid/{name}_epoch"] == pytest.approx([row[name] for row in curve])
+    assert max(sent["metrics/utt_per_s"]) > 0 and "train/train_tokens_per_s_epoch" in sent
+    assert list((tmp_path / "out" / "wandb").glob("offline-run-*/*.wandb"))
 
 
 def test_a_broken_proof_is_an_error(tiny_whisper: Path, make_whisper: Any, tmp_path: Path) -> None:

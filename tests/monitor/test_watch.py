@@ -87,7 +87,7 @@ def test_lines_of_text_are_named_by_number(tmp_path: Path) -> None:
     ],
 )
 def test_a_run_stops_where_the_options_say_so(
-    tmp_path: Path, bad: Batch, option: dict[str, str], message: str
+    tmp_path: Path, bad: Batch, option: dict[str, Any], message: str
 ) -> None:
     run = Run(tmp_path / "out", **option)
     expected = Run(tmp_path / "short").train(BATCHES)
