@@ -8,7 +8,7 @@ on the network, and a checkpoint that is gathered tensor by tensor and that is t
 without sharding.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -16,14 +16,16 @@ import torch
 import torch.distributed as dist
 from torch.distributed.optim import ZeroRedundancyOptimizer
 
+_Zero: Any = ZeroRedundancyOptimizer  # torch's stub leaves out what is extended here
 
-class ShardedOptimizer(ZeroRedundancyOptimizer):
+
+class ShardedOptimizer(_Zero):  # type: ignore[misc]
     """An optimiser whose state is spread over the processes; parameters stay whole on each."""
 
     def __init__(
         self,
         groups: Sequence[dict[str, Any]],
-        optim_class: type[torch.optim.Optimizer],
+        optim_class: Callable[..., torch.optim.Optimizer],
         moving: Iterable[str],
         **conf: Any,
     ) -> None:
@@ -73,7 +75,7 @@ class ShardedOptimizer(ZeroRedundancyOptimizer):
             for param in chain.from_iterable(group["params"] for group in groups)
             if param.requires_grad
         ]
-        for handle in handles:
+        for handle in filter(None, handles):
             handle.wait()
 
     def consolidate_state_dict(self, to: int = 0) -> None:

@@ -14,6 +14,7 @@ from espnet2.train.trainer import Trainer, TrainerOptions
 from espnet2.utils.build_dataclass import build_dataclass
 
 from espnet_plugin.cli import progress
+from espnet_plugin.distributed import check_even
 from espnet_plugin.freeze import FreezeSchedule
 from espnet_plugin.monitor import start as monitor
 from espnet_plugin.sharding import consolidate
@@ -90,6 +91,7 @@ class AsyncSwitchTrainer(Trainer):
         else:
             with Reporter().observe("valid", epoch=1) as reporter:
                 batches = kwargs["valid_iter_factory"].build_iter(1)
+                check_even(batches, "validation")
                 iterator = cls._until_stopped(watch.validating(batches, 0), len(batches))
                 super().validate_one_epoch(
                     kwargs["model"], iterator, reporter, options, distributed
@@ -164,6 +166,7 @@ class AsyncSwitchTrainer(Trainer):
         and with the random state and the reports of that moment.
         """
         run, epoch, done = cls._run, reporter.get_epoch(), 0
+        check_even(iterator, f"epoch {epoch}")  # type: ignore[arg-type]
         run.begin_epoch(epoch)
         if (at := run.midway) is not None:
             iterator, done = midway.remaining(iterator, at.batches), at.batches

@@ -186,8 +186,8 @@ def same(one: Path, other: Path, tolerance: float) -> None:
 
     for a, b in zip(read_curve(one / "curve.csv"), read_curve(other / "curve.csv"), strict=True):
         assert a["valid_loss"] == pytest.approx(b["valid_loss"], rel=tolerance)
-    a, b = load_state(one), load_state(other)
-    assert max(float((a[name] - b[name]).abs().max()) for name in a) <= tolerance
+    first, second = load_state(one), load_state(other)
+    assert max(float((first[n] - second[n]).abs().max()) for n in first) <= tolerance
 
 
 @pytest.mark.slow

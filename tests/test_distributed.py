@@ -124,7 +124,7 @@ def test_ranks_agree_and_equal_one_process(tiny_whisper: Path, tmp_path: Path) -
 
 
 def shard(rank: int, world: int, directory: str, output: str) -> None:
-    """Three steps, a checkpoint, three steps of what it makes; sharded or not, before and after."""
+    """Two steps, a checkpoint, two steps of what it makes; sharded or not, before and after."""
     dist.init_process_group("gloo", rank=rank, world_size=world)
     found = {}
     for name, sharded in {"whole": (0, 0), "sharded": (1, 1), "on": (0, 1), "off": (1, 0)}.items():
@@ -149,7 +149,7 @@ def shard(rank: int, world: int, directory: str, output: str) -> None:
             else:
                 optimizer.load_state_dict(state[0])
                 schedule.load_state_dict(state[1])
-            for step in range(3 * part, 3 * part + 3):
+            for step in range(2 * part, 2 * part + 2):
                 wrapped(*example(step, rank)).backward()
                 optimizer.step()
                 schedule.step()
@@ -267,3 +267,41 @@ def test_two_processes_train_as_one_does(
     compare(tmp_path / "one", tmp_path / "two")
     if stage != "adapt_text":
         compare(tmp_path / "two", tmp_path / "sharded", 1e-6, 1e-6)
+
+
+def uneven(rank: int, world: int, output: str) -> None:
+    from espnet_plugin.distributed import check_even, parting
+
+    dist.init_process_group("gloo", rank=rank, world_size=world)
+    check_even([0] * 3, "epoch 1")
+    with pytest.raises(ValueError, match=r"epoch 2: .* unequal numbers of batches, \[3, 4\]"):
+        check_even([0] * (3 + rank), "epoch 2")
+    try:
+        with parting():
+            if rank == 0:
+                raise KeyError("what goes wrong while the others wait")
+    except KeyError:
+        assert rank == 0
+    assert not dist.is_initialized()
+    Path(output, f"rank{rank}").touch()
+
+
+def test_unequal_numbers_of_batches_are_an_error_and_nobody_hangs(tmp_path: Path) -> None:
+    run_ranks(2, uneven, str(tmp_path), seconds=60)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rank0", "rank1"]
+
+
+@pytest.mark.slow
+def test_more_processes_than_utterances(
+    command: Callable[..., list[str]], data: Path, tmp_path: Path
+) -> None:
+    few = tmp_path / "few"
+    write_pairs(few, 2)
+    made = command("adapt_align", "out")
+    made[made.index("--valid_data") + 1] = str(few)
+    run_ranks(3, refused, made, "a batch of 2 utterance.s., .* for 3 processes", seconds=60)
+
+
+def refused(rank: int, world: int, made: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        train(rank, world, [made])
