@@ -360,10 +360,10 @@ def test_tuned_batches_fit_by_the_plan(path: Path) -> None:
     )
     unit, bins = "positions", conf["batch_bins"] // machine.world
     if stage.data == "paired":
-        utterances = -(-(bins // (30 * 16000)) // machine.world)
+        utterances = -(-(conf["batch_bins"] // (30 * 16000)) // machine.world)
         padded = worst(shape, moving, machine, setup, "utterances", utterances)
         assert padded.peak <= machine.usable, "with --pad 30s"
-        unit, bins = "samples", bins // machine.world + 30 * 16000
+        unit, bins = "samples", bins + 30 * 16000
     planned = worst(shape, moving, machine, setup, unit, bins)
     assert planned.peak <= machine.usable
     assert f"{planned.peak / 1e9:.1f} of {machine.usable / 1e9:.1f}" in text
