@@ -61,3 +61,20 @@ def test_no_workers_are_asked_for_in_vain(
             prepare(
                 [str(inputs)], str(tmp_path / "s"), str(tiny_whisper), lang=lang, executor="dask"
             )
+
+
+def test_a_finished_store_asks_slurm_for_nothing(
+    text: Path, tmp_path: Path, tiny_whisper: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("distributed")
+    cluster = tmp_path / "slurm.yaml"
+    cluster.write_text("jobs: 2\n")
+    monkeypatch.setattr(
+        executors.SlurmCluster, "start", lambda self: pytest.fail("Slurm was asked for workers")
+    )
+    make(text, tmp_path / "store", tiny_whisper)
+    again = [str(text)], str(tmp_path / "store"), str(tiny_whisper)
+    prepare(*again, executor="dask", cluster=str(cluster), plots=False)
+    text.write_text("teks lain untuk esok\n")
+    with pytest.raises(pytest.fail.Exception, match="Slurm was asked"):
+        prepare(*again, executor="dask", cluster=str(cluster), plots=False)

@@ -5,6 +5,7 @@ flight, so that neither a corpus nor its results are ever held as a whole. What 
 on the item alone; which executor ran it, and with how many workers, cannot be seen in the result.
 """
 
+import importlib.util
 import multiprocessing
 import os
 import signal
@@ -194,27 +195,41 @@ class SlurmCluster:
 
 
 class DaskExecutor(Executor):
-    """Workers of a Dask cluster; all must see the same files under the same paths."""
+    """Workers of a Dask cluster; all must see the same files under the same paths.
+
+    They are asked for with the first item: where everything is finished, nobody waits for Slurm.
+    """
 
     def __init__(self, scheduler: str | None = None, cluster: SlurmCluster | None = None) -> None:
-        """Connect to a scheduler, or start a cluster.
+        """Choose the workers.
 
         Args:
             scheduler: Address such as `tcp://host:8786`, or the path of a scheduler file.
             cluster: Workers to start as Slurm jobs instead.
 
         Raises:
-            ValueError: If not exactly one is given, Dask is not installed, or nothing answers.
+            ValueError: If not exactly one is given, or Dask is not installed.
         """
         if (scheduler is None) == (cluster is None):
             raise ValueError("--executor dask needs either --scheduler ADDRESS or --cluster YAML")
-        try:
-            from distributed import Client
-        except ImportError:
-            raise ValueError(
-                "--executor dask needs Dask: pip install 'espnet-asyncswitch[text]'"
-            ) from None
-        self._cluster = cluster.start() if cluster else None
+        if importlib.util.find_spec("distributed") is None:
+            raise ValueError("--executor dask needs Dask: pip install 'espnet-asyncswitch[text]'")
+        self._scheduler, self._settings = scheduler, cluster
+        self._cluster: Any = None
+        self._client: Any = None
+
+    def _connect(self) -> Any:
+        """Return the client, and at the first call find the scheduler or start the cluster.
+
+        Raises:
+            ValueError: If no scheduler answers, or dask-jobqueue is not installed.
+        """
+        if self._client is not None:
+            return self._client
+        from distributed import Client
+
+        scheduler = self._scheduler
+        self._cluster = self._settings.start() if self._settings else None
         try:
             if scheduler is not None and Path(scheduler).is_file():
                 self._client = Client(scheduler_file=scheduler)
@@ -226,23 +241,27 @@ class DaskExecutor(Executor):
             ) from error
         print(f"waiting for the workers of {self._client}", flush=True)
         self._client.wait_for_workers(1)
-        self.workers = sum(self._client.nthreads().values())
+        return self._client
+
+    @property
+    def workers(self) -> int:  # type: ignore[override]
+        """Threads of the workers that are there now: more may come."""
+        return sum(self._connect().nthreads().values())
 
     def ordered_map[A, B](self, fn: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
         """Yield `fn(item)` for each item, in order.
 
         Raises:
-            ValueError: If workers died several times over the same item.
+            ValueError: If workers died several times over the same item; as `_connect`.
         """
         from distributed import KilledWorker
 
         running: deque[Any] = deque()
         try:
             for item in items:
-                running.append(self._client.submit(fn, item, pure=False))
+                running.append(self._connect().submit(fn, item, pure=False))
                 del item
-                # workers may have come since
-                if len(running) >= IN_FLIGHT * max(self.workers, len(self._client.nthreads())):
+                if len(running) >= IN_FLIGHT * self.workers:
                     yield running.popleft().result()
             while running:
                 yield running.popleft().result()
@@ -252,11 +271,13 @@ class DaskExecutor(Executor):
                 "finished is kept: run the same command again, with more memory a worker"
             ) from error
         finally:
-            self._client.cancel(list(running))
+            if running:
+                self._client.cancel(list(running))
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         """Leave the cluster; one that was started here ends."""
-        self._client.close()
+        if self._client is not None:
+            self._client.close()
         if self._cluster is not None:
             self._cluster.close()
 

@@ -130,7 +130,7 @@ def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPat
         dask.config.set({"distributed.comm.timeouts.connect": "100ms"}),
         pytest.raises(ValueError, match=r"tcp://127.0.0.1:9: no Dask scheduler answers"),
     ):
-        make_executor("dask", scheduler="tcp://127.0.0.1:9")
+        list(make_executor("dask", scheduler="tcp://127.0.0.1:9").ordered_map(abs, [1]))
 
 
 def test_the_slurm_configuration_is_that_of_the_defaults_and_makes_a_job() -> None:
