@@ -190,7 +190,7 @@ def torment(stage: str, root: Path, tally: Tally, options: argparse.Namespace) -
     whole = root / f"{stage}_whole"
     pids = start(command(stage, root, whole), log, options.pause, options.ranks)
     if code := wait(pids, 600):
-        raise RuntimeError(f"the uninterrupted run failed with {code}: see {log}")
+        raise RuntimeError(f"the uninterrupted run failed with {code}:\n{_tail(log)}")
     expected, seconds = digests(whole), time.monotonic() - began
     print(f"{stage}: uninterrupted in {seconds:.1f} s", flush=True)
     while tally.kills < options.kills:
@@ -198,10 +198,14 @@ def torment(stage: str, root: Path, tally: Tally, options: argparse.Namespace) -
         output = root / f"{stage}_{tally.runs}"
         for code in _run_to_end(stage, root, output, tally, draw, number, seconds, options):
             if code not in (0, 75, -number):
-                raise RuntimeError(f"{output} failed with {code}: see {log}")
+                raise RuntimeError(f"{output.name} failed with {code}:\n{_tail(log)}")
         found = digests(output)
         tally.differ += [f"{output.name}/{k}" for k in expected if expected[k] != found[k]]
         print(f"{stage}: run {tally.runs} ended; {tally}", flush=True)
+
+
+def _tail(log: Path) -> str:
+    return log.read_text(errors="replace")[-3000:]
 
 
 def _run_to_end(
@@ -239,7 +243,7 @@ def _run_to_end(
                 if options.damage and tally.kills % 3 == 0:
                     tally.damaged += _damage(output, draw)
         if code is None:
-            raise RuntimeError(f"{output} hangs: processes {pids}")
+            raise RuntimeError(f"{output.name} hangs: processes {pids}\n{_tail(log)}")
         yield code
         if code == 0:
             return
