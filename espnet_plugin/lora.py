@@ -207,8 +207,9 @@ def merged(
     from espnet_plugin.whisper import load_whisper
 
     holder = torch.nn.Module()
-    holder.whisper = load_whisper(start)
-    inject(holder.whisper, adapters)
+    whisper = load_whisper(start)
+    inject(whisper, adapters)
+    holder.whisper = whisper
     keep_names(holder)
     holder.load_state_dict(dict(state), strict=True)
     for module in holder.modules():

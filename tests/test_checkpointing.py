@@ -74,7 +74,7 @@ def test_losses_and_gradients_are_those_without_it(
     tiny_whisper: Path, stage: str, autocast: str
 ) -> None:
     moving, entry = STAGES[stage].trains, batch(STAGES[stage].data == "paired")
-    options = {"autocast": autocast, "dropout": 0.1}
+    options: dict[str, Any] = {"autocast": autocast, "dropout": 0.1}
     plain = step(build(tiny_whisper, moving, **options), entry)
     again = step(build(tiny_whisper, moving, checkpointing=True, **options), entry)
     assert plain[0] == again[0]
@@ -129,7 +129,7 @@ def test_compiled_layers_run_again_too(
     torch._dynamo.reset()
     moving, entry = STAGES[stage].trains, batch(STAGES[stage].data == "paired")
     plain = step(build(tiny_whisper, moving, autocast="none"), entry)
-    options = {"compile": True, "checkpointing": "all", "autocast": "none"}
+    options: dict[str, Any] = {"compile": True, "checkpointing": "all", "autocast": "none"}
     again = step(build(tiny_whisper, moving, **options), entry)
     assert again[0] == pytest.approx(plain[0], abs=1e-5)
     for name, grad in plain[1].items():

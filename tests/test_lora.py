@@ -97,7 +97,7 @@ def test_a_state_is_restored_with_its_adapters(tiny_whisper: Path) -> None:
 @pytest.mark.parametrize("autocast", ["none", "bfloat16"])
 def test_checkpointing_goes_with_adapters(tiny_whisper: Path, autocast: str) -> None:
     def run(checkpointing: str) -> tuple[float, dict[str, torch.Tensor], int]:
-        options = {"checkpointing": checkpointing, "autocast": autocast}
+        options: dict[str, Any] = {"checkpointing": checkpointing, "autocast": autocast}
         torch.manual_seed(0)
         model = AsyncSwitchModel(tiny_whisper, lora="encoder=2 ffn=2", **options).train()
         for name, parameter in model.named_parameters():

@@ -111,7 +111,7 @@ def read_shape(model: str) -> Shape:
     from espnet_plugin.checkpoint import load_config
 
     config = load_config(model)
-    wanted = Shape("", *[0] * 9).settings()
+    wanted = Shape("", 0, 0, 0, 0, 0, 0, 0, 0, 0).settings()
     if missing := [key for key in wanted if type(config.get(key)) is not int or config[key] < 1]:
         found = config.get(missing[0], "nothing")
         raise ValueError(f"{model}/config.json: {missing[0]} is {found}, expected a whole number")
