@@ -5,9 +5,10 @@ ESPnet takes 8 s to import; a recipe stage therefore trains all of its systems i
 
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ class Plan:
         paired: Stage name -> (training, validation) data directories.
         text: (training, validation) token stores.
         options: Further options of the training entry, the same for all systems.
+        launcher: Those by which a launcher tells this process its place among others; they do not
+            decide the result.
     """
 
     expdir: Path
@@ -34,6 +37,15 @@ class Plan:
     paired: Mapping[str, tuple[str, str]]
     text: tuple[str, str]
     options: Mapping[str, str]
+    launcher: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def rank(self) -> int:
+        """Number of this process among those that a launcher started; 0 where there is none."""
+        rank = self.launcher.get("dist_rank") or os.environ.get("RANK")
+        if rank is None and "SLURM_STEP_NODELIST" in os.environ:
+            rank = os.environ.get("SLURM_PROCID")
+        return int(rank or 0)
 
     def command(self, system: System) -> list[str]:
         """Return the arguments of `espnet_plugin.bin.asr_train` that train a system.
@@ -122,7 +134,8 @@ def train(names: Sequence[str], plan: Plan) -> None:
         quick_start()
         from espnet_plugin.task import AsyncSwitchTask  # 8 s: only when there is work
 
-        with log_to(output / "train.log"):
+        command += [word for name, value in plan.launcher.items() for word in (f"--{name}", value)]
+        with log_to(output / (f"train.rank{plan.rank}.log" if plan.rank else "train.log")):
             logging.info("asr_train %s", " ".join(command))
             AsyncSwitchTask.main(cmd=command)
         if not is_finished(output):

@@ -9,6 +9,18 @@ from pathlib import Path
 
 from espnet_plugin.cli import parser, run
 
+# What espnet2.bin.launch adds to a command.
+LAUNCHER = (
+    "multiprocessing_distributed",
+    "local_rank",
+    "dist_rank",
+    "dist_world_size",
+    "dist_master_addr",
+    "dist_master_port",
+    "dist_init_method",
+    "dist_backend",
+)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the options and train."""
@@ -31,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--keep_checkpoints", default="true")
     text = "trainings side by side, which share a CPU; more than one needs memory for as many"
     options.add_argument("--workers", type=int, default=1, help=text)
+    for name in LAUNCHER:
+        options.add_argument(f"--{name}", help="as a launcher of several processes says")
     args = options.parse_args(argv)
     from espnet_plugin.systems import Plan
     from espnet_plugin.training.side_by_side import train_side_by_side
@@ -50,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         {"adapt_align": pair, "adapt_full": pair, "acoustic": acoustic},
         (args.text_store, args.valid_text_store),
         {name: getattr(args, name) for name in shared},
+        {name: value for name in LAUNCHER if (value := getattr(args, name)) is not None},
     )
     train_side_by_side(args.systems.replace(",", " ").split(), plan, args.workers)
     return 0
