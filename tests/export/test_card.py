@@ -23,8 +23,8 @@ INFO = CardInfo(
 
 
 @pytest.fixture(scope="module")
-def text(expdir, exported):
-    facts = gather(expdir, SYSTEM, list(exported.values()))
+def text(expdir, published):
+    facts = gather(expdir, SYSTEM, list(published.values()))
     return card(facts, INFO, "me/mixed")
 
 
@@ -100,7 +100,7 @@ def test_the_card_of_the_demo_is_complete():
         read_info(ROOT / "conf/card.yaml")
 
 
-def test_what_is_not_proven_is_refused(expdir, exported, tmp_path):
+def test_what_is_not_proven_is_refused(expdir, published, tmp_path):
     copy = tmp_path / "exp"
     shutil.copytree(expdir, copy, ignore=shutil.ignore_patterns("export_ct2", "export_openai"))
     hf = copy / SYSTEM / "export_hf"

@@ -66,15 +66,15 @@ def test_from_pretrained(packed, verifier, whisper_dir, tmp_path, monkeypatch):
     assert os.listdir(tmp_path / ".cache/espnet_model_zoo")
 
 
-def test_a_repository_that_espnet_loads(packed, exported, whisper_dir, tmp_path, monkeypatch):
+def test_a_repository_that_espnet_loads(packed, published, whisper_dir, tmp_path, monkeypatch):
     """The Hugging Face export and ESPnet's two small files, side by side, as a hub keeps them."""
     from espnet_model_zoo.downloader import ModelDownloader
 
     from espnet_plugin import Speech2Text
 
     monkeypatch.setenv("HOME", str(tmp_path))
-    items = plan([exported["hf"], packed], "card")
-    added = {item.path for item in items} - {i.path for i in plan([exported["hf"]], "card")}
+    items = plan([published["hf"], packed], "card")
+    added = {item.path for item in items} - {i.path for i in plan([published["hf"]], "card")}
     assert added == {"config.yaml", "meta.yaml"}
     for item in items:
         (tmp_path / item.path).write_bytes(item.data())

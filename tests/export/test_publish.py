@@ -37,7 +37,7 @@ def items(*contents: bytes) -> list[Item]:
     return [Item.of(f"file-{i}.bin", content) for i, content in enumerate(contents)]
 
 
-def test_command(expdir, exported, hub, tmp_path, capsys):
+def test_command(expdir, published, hub, tmp_path, capsys):
     options = ["--expdir", str(expdir), "--system", SYSTEM, "--repo", REPO]
     options += ["--card", str(ROOT / "conf/demo/card.yaml")]
     command.main([*options, "--dry-run"])
@@ -50,9 +50,9 @@ def test_command(expdir, exported, hub, tmp_path, capsys):
     assert repo.private and len(repo.messages) == 1 and hub.tokens == {TOKEN}
     assert repo.files["README.md"] == (expdir / SYSTEM / "MODEL_CARD.md").read_bytes()
     assert (
-        repo.files["openai-whisper/whisper.pt"] == (exported["openai"] / "whisper.pt").read_bytes()
+        repo.files["openai-whisper/whisper.pt"] == (published["openai"] / "whisper.pt").read_bytes()
     )
-    assert repo.files["ctranslate2/model.bin"] == (exported["ct2"] / "model.bin").read_bytes()
+    assert repo.files["ctranslate2/model.bin"] == (published["ct2"] / "model.bin").read_bytes()
     assert not any(name.endswith("export.json") for name in repo.files)
     record = ck.read_json(expdir / SYSTEM / "publish.json")
     assert (record["commit"], record["private"]) == (repo.commit, True)
@@ -121,20 +121,20 @@ def test_no_token_and_no_hub(hub, monkeypatch):
         publish(items(b"x"), "mixed", log=print)
 
 
-def test_secrets_are_not_sent(exported, tmp_path, monkeypatch):
+def test_secrets_are_not_sent(published, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"README\.md: holds what looks like an access tok") as e:
-        plan([exported["hf"]], f"my token is {TOKEN}")
+        plan([published["hf"]], f"my token is {TOKEN}")
     assert TOKEN not in str(e.value)
     monkeypatch.setenv("HF_TOKEN", "another-kind-of-token")
     with pytest.raises(ValueError, match="holds what looks like an access token"):
-        plan([exported["hf"]], "another-kind-of-token")
+        plan([published["hf"]], "another-kind-of-token")
 
 
-def test_the_root_is_hugging_face(exported):
+def test_the_root_is_hugging_face(published):
     with pytest.raises(ValueError, match="an export to hf is missing"):
-        plan([exported["openai"]], "card")
+        plan([published["openai"]], "card")
     with pytest.raises(ValueError, match="would be published twice"):
-        plan([exported["hf"], exported["hf"]], "card")
-    paths = [item.path for item in plan(list(exported.values()), "card")]
+        plan([published["hf"], published["hf"]], "card")
+    paths = [item.path for item in plan(list(published.values()), "card")]
     assert paths == sorted(paths) and "config.json" in paths
     assert os.path.dirname(paths[-1]) in ("", "openai-whisper")
