@@ -224,8 +224,8 @@ def test_a_report_holds_whatever_was_found(tmp_path):
         Finding("a", "stereo", "put right", "/\udcff.wav", "2 channels"),
     ]
     write_findings(tmp_path / "f.tsv", findings)
-    assert read_findings(tmp_path / "f.tsv") == [
+    assert list(read_findings(tmp_path / "f.tsv")) == [
         Finding("a", "stereo", "put right", "/ .wav", "2 channels"),
         Finding("b", "missing", "left out", "/a b .wav", "x|y z"),
     ]
-    assert read_findings(tmp_path / "none.tsv") == []
+    assert list(read_findings(tmp_path / "none.tsv")) == []

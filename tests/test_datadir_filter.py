@@ -66,7 +66,7 @@ def test_filter(dump, tiny_whisper):
     data = DataDir.load(dump / "train")
     assert data.utterances == ["s-1", "s-6", "s-7", "s-8", "s-9"]
     assert list(data.extra["utt2topic"]) == data.utterances == list(data.num_samples)
-    report = read_findings(dump / "train" / "dropped.tsv")
+    report = list(read_findings(dump / "train" / "dropped.tsv"))
     source = read_table(dump / "org/train/wav.scp")["s-2"]
     found = "0.050 s, at least 0.1 s is needed"
     assert report[0] == Finding("s-2", "too short", "left out", source, found)

@@ -10,19 +10,20 @@ Both tables have the columns of `Finding`.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from espnet_plugin.checkpoint import atomic_write
-from espnet_plugin.data.tables import some
 
 FAULTS = "faults.tsv"
 DROPPED = "dropped.tsv"
 REPORT = "faults.md"
 LEFT_OUT, PUT_RIGHT, KEPT = "left out", "put right", "kept"
+ORDER = (LEFT_OUT, KEPT, PUT_RIGHT)  # in reports: the most serious first
 TEST_SET = re.compile(r"(^|[_-])(test|eval)([_-]|\d|$)")
-SHOWN = 10  # utterances of a fault that the report names; the tables have all
+SHOWN = 10  # utterances of a fault that the report describes; the tables have all
+NAMED = 5  # those that one line names
 # What stands in a cell must not end it; undecodable bytes of a file's name are no UTF-8
 _BREAKS = re.compile("[\t\r\n\v\f\x1c-\x1e\x85\u2028\u2029\ud800-\udfff]")
 
@@ -59,33 +60,45 @@ def write_findings(path: Path, findings: Iterable[Finding]) -> None:
             file.write("\t".join(_BREAKS.sub(" ", cell) for cell in row) + "\n")
 
 
-def read_findings(path: Path) -> list[Finding]:
-    """Read what `write_findings` wrote; nothing where there is no such file.
+def read_findings(path: Path) -> Iterator[Finding]:
+    """Read what `write_findings` wrote, line by line; nothing where there is no such file.
 
     Raises:
         ValueError: Another file; names the line.
     """
     if not path.is_file():
-        return []
-    found = []
-    for number, line in enumerate(path.read_text("utf-8").split("\n")[:-1], 1):
-        row = line.split("\t")
-        if len(row) != len(HEAD) or (number == 1 and tuple(row) != HEAD):
-            raise ValueError(f"{path}:{number}: not a line of a report; its columns are {HEAD}")
-        if number > 1:
-            found.append(Finding(*row))
-    return found
+        return
+    with open(path, encoding="utf-8", newline="\n") as file:
+        for number, line in enumerate(file, 1):
+            row = line.removesuffix("\n").split("\t")
+            if len(row) != len(HEAD) or (number == 1 and tuple(row) != HEAD):
+                raise ValueError(f"{path}:{number}: not a line of a report; its columns are {HEAD}")
+            if number > 1:
+                yield Finding(*row)
+
+
+def _groups(findings: Iterable[Finding]) -> dict[tuple[int, str], tuple[int, list[Finding]]]:
+    """Count findings by rank of what was done and fault, and keep the first of each."""
+    groups: dict[tuple[int, str], tuple[int, list[Finding]]] = {}
+    for finding in findings:
+        key = ORDER.index(finding.done), finding.fault
+        number, first = groups.get(key, (0, []))
+        if number < SHOWN:
+            first.append(finding)
+        groups[key] = number + 1, first
+    return dict(sorted(groups.items()))
+
+
+def _names(number: int, first: Sequence[Finding]) -> str:
+    names = ", ".join(finding.utterance for finding in first[:NAMED])
+    return names if number <= NAMED else f"{names}, ... ({number} in all)"
 
 
 def count(findings: Iterable[Finding]) -> Counts:
-    """Count findings by what was done and fault, the most serious first."""
-    groups: dict[tuple[int, str], list[Finding]] = {}
-    order = (LEFT_OUT, KEPT, PUT_RIGHT)
-    for finding in findings:
-        groups.setdefault((order.index(finding.done), finding.fault), []).append(finding)
+    """Count findings by fault, the most serious first."""
     return {
-        fault: (order[rank], len(group), some([finding.utterance for finding in group]))
-        for (rank, fault), group in sorted(groups.items())
+        fault: (ORDER[rank], number, _names(number, first))
+        for (rank, fault), (number, first) in _groups(findings).items()
     }
 
 
@@ -93,19 +106,13 @@ def _cell(text: str) -> str:
     return text.replace("\\", "\\\\").replace("|", "\\|")
 
 
-def _section(name: str, findings: Sequence[Finding], table: Path) -> list[str]:
-    lines = [f"## {name}", "", f"All of them: `{table}`", ""]
-    for fault, (done, number, _) in count(findings).items():
-        lines += [f"### {fault}: {number} {done}", "", "| utterance | file | found |"]
-        lines.append("| --- | --- | --- |")
-        shown = [finding for finding in findings if (finding.fault, finding.done) == (fault, done)]
-        lines += [
-            f"| {_cell(f.utterance)} | {_cell(f.file)} | {_cell(f.found)} |" for f in shown[:SHOWN]
-        ]
-        if len(shown) > SHOWN:
-            lines.append(f"| ... {len(shown) - SHOWN} more | | |")
-        lines.append("")
-    return lines
+def _section(fault: str, done: str, number: int, first: Sequence[Finding]) -> list[str]:
+    lines = [f"### {fault}: {number} {done}", "", "| utterance | file | found |"]
+    lines.append("| --- | --- | --- |")
+    lines += [f"| {_cell(f.utterance)} | {_cell(f.file)} | {_cell(f.found)} |" for f in first]
+    if number > len(first):
+        lines.append(f"| ... {number - len(first)} more | | |")
+    return [*lines, ""]
 
 
 def write_report(dumpdir: str | Path) -> Path:
@@ -129,14 +136,16 @@ def write_report(dumpdir: str | Path) -> Path:
     sections: list[str] = []
     for folder in sorted(path.parent for path in dumpdir.glob(f"*/{FAULTS}")):
         for stage, name in ((3, FAULTS), (4, DROPPED)):
-            findings = read_findings(folder / name)
-            if not findings and (stage == 3 or (folder / name).is_file()):
+            groups = _groups(read_findings(folder / name))
+            if not groups and (stage == 3 or (folder / name).is_file()):
                 head.append(f"| {folder.name} | {stage} | none | 0 | | |")
-            for fault, (done, number, first) in count(findings).items():
-                row = f"| {folder.name} | {stage} | {fault} | {number} | {done} | {_cell(first)} |"
-                head.append(row)
-            if findings:
-                sections += _section(f"{folder.name}, stage {stage}", findings, folder / name)
+            if groups:
+                sections += [f"## {folder.name}, stage {stage}", ""]
+                sections += [f"All of them: `{folder / name}`", ""]
+            for (rank, fault), (number, first) in groups.items():
+                names, done = _cell(_names(number, first)), ORDER[rank]
+                head.append(f"| {folder.name} | {stage} | {fault} | {number} | {done} | {names} |")
+                sections += _section(fault, done, number, first)
     with atomic_write(dumpdir / REPORT, "w") as file:
         file.write("\n".join([*head, "", *sections]).rstrip("\n") + "\n")
     return dumpdir / REPORT

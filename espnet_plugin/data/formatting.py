@@ -16,6 +16,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
 from espnet_plugin.checkpoint import atomic_write, read_json, write_json
@@ -175,8 +176,8 @@ def _check_share(data: DataDir, output: Path, left_out: int, total: int, most: f
     test = TEST_SET.search(output.name) is not None
     if not left_out or (not test and left_out < total and left_out <= most * total):
         return
-    findings = [f for f in read_findings(output / FAULTS) if f.done == LEFT_OUT]
-    shown = "\n".join(f"  {f.utterance} {f.file}: {f.found}" for f in findings[:5])
+    findings = (f for f in read_findings(output / FAULTS) if f.done == LEFT_OUT)
+    shown = "\n".join(f"  {f.utterance} {f.file}: {f.found}" for f in islice(findings, 5))
     allowed = f"allowed is a share of {most:g} (--max_faulty)"
     if test:
         allowed = "a test set is taken whole: the score would be of another set"
