@@ -27,7 +27,7 @@ class WatchedBatches:
     def __iter__(self) -> Iterator[tuple[Sequence[str], dict[str, Any]]]:
         watch = self.watch
         watch.meter.ask()
-        for ids, batch in _filled(self._counted()):
+        for ids, batch in filled(self._counted()):
             watch.drawn()
             yield ids, batch
             watch.end_step()
@@ -41,7 +41,7 @@ class WatchedBatches:
             yield ids, batch
 
 
-def _filled(
+def filled(
     batches: Iterable[tuple[Sequence[str], dict[str, Any]]],
 ) -> Iterator[tuple[Sequence[str], dict[str, Any]]]:
     """Yield as many batches as there are, none of them empty (unless all are: then nothing)."""

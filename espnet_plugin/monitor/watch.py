@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from espnet_plugin.checkpoint import read_json, write_json
-from espnet_plugin.monitor.batches import WatchedBatches, facts, name, together
+from espnet_plugin.monitor.batches import WatchedBatches, facts, filled, name, together
 from espnet_plugin.monitor.events import Events, read_events
 from espnet_plugin.monitor.faults import FILE as BAD
 from espnet_plugin.monitor.faults import Fault, Ledger, too_many
@@ -334,16 +334,22 @@ class Watch:
             self.ledger.seen, self.ledger.bad = state["seen"], state["bad"]
 
     def validating(self, batches: Any, epoch: int) -> Iterator[tuple[Any, Any]]:
-        """Yield the batches of a validation, without what could not be read."""
+        """Yield the batches of a validation, without what could not be read.
+
+        Several ranks must have as many batches each, so there an empty one is filled.
+        """
         self.events.epoch = epoch
-        seen = bad = 0
+        self.validated = 0, 0
+        read = self._read(batches)
+        yield from filled(read) if self.ranks.size > 1 else (pair for pair in read if len(pair[0]))
+
+    def _read(self, batches: Any) -> Iterator[tuple[Any, Any]]:
         for ids, batch in batches:
             faults = getattr(ids, "faults", ())
-            seen, bad = seen + len(ids) + len(faults), bad + len(faults)
-            self.validated = seen, bad
+            seen, bad = self.validated
+            self.validated = seen + len(ids) + len(faults), bad + len(faults)
             self.note("valid", faults)
-            if len(ids):
-                yield ids, batch
+            yield ids, batch
 
     def after_validation(self) -> None:
         """Judge what could not be validated on; all ranks call it.

@@ -7,6 +7,8 @@ from typing import Any
 
 from espnet_plugin.checkpoint import atomic_write
 from espnet_plugin.data.tables import read_table
+from espnet_plugin.monitor.events import FILE as EVENTS
+from espnet_plugin.monitor.events import read_events
 from espnet_plugin.score.check import STAGES
 from espnet_plugin.score.plots import plot_curve, plot_sweep
 from espnet_plugin.score.results import Report, write_results
@@ -90,6 +92,7 @@ def write_report(
         _table("Decoding speed (RTFx)", report, sets, lambda r: _figure(r.get("rtfx"))),
         _merging(choice, sweep, expdir),
         _curves(curves, expdir),
+        _noticed(expdir, list(dict.fromkeys([*report.systems, *STAGES]))),
         _examples(report, example_set),
         shown,
         "Versions: " + ", ".join(f"{k} {v}" for k, v in report.meta["versions"].items()) + ".\n",
@@ -190,6 +193,17 @@ def _curves(curves: Sequence[Path], expdir: Path) -> str:
         return ""
     images = (f"![{path.stem}]({_relative(path, expdir)})\n" for path in curves)
     return "## Loss curves\n\n" + "".join(images)
+
+
+def _noticed(expdir: Path, systems: Sequence[str]) -> str:
+    """Quote the failure signatures that were found in training."""
+    found = "".join(
+        f"- `{system}`: {event['found']}. What to try: {event['advice']}.\n"
+        for system in systems
+        for event in read_events(expdir / system / EVENTS)
+        if "advice" in event
+    )
+    return f"## Noticed in training\n\n{found}" if found else ""
 
 
 def _relative(path: Path, start: Path) -> str:

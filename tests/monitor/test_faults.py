@@ -10,7 +10,7 @@ import soundfile
 import torch
 
 from espnet_plugin.monitor import faults
-from espnet_plugin.monitor.batches import _filled
+from espnet_plugin.monitor.batches import filled
 from espnet_plugin.monitor.options import TrainingError
 from tests.fixtures.pairs import write_pairs
 
@@ -97,9 +97,9 @@ def test_an_empty_batch_is_filled_by_its_neighbour() -> None:
         return faults.BatchIds(utts), {"text": torch.arange(len(utts))} if utts else {}
 
     given = [batch(), batch(), batch("a", "b"), batch("c"), batch(), batch("d", "e"), batch()]
-    filled = [list(ids) for ids, _ in _filled(given)]
-    assert filled == [["a"], ["a"], ["a", "b"], ["c"], ["d"], ["d", "e"], ["d"]]
-    assert list(_filled([batch(), batch()])) == []
+    given_out = [list(ids) for ids, _ in filled(given)]
+    assert given_out == [["a"], ["a"], ["a", "b"], ["c"], ["d"], ["d", "e"], ["d"]]
+    assert list(filled([batch(), batch()])) == []
 
 
 def test_one_percent_is_allowed_and_more_is_not() -> None:

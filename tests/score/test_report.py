@@ -15,7 +15,7 @@ from espnet_plugin.checkpoint import sha256_file
 from espnet_plugin.score import results
 from espnet_plugin.score.metrics import Scored
 from espnet_plugin.score.plots import plot_curve
-from espnet_plugin.score.report import _escape, _spread
+from espnet_plugin.score.report import _escape, _noticed, _spread
 from espnet_plugin.score.results import Report, write_results
 from tests.score import experiment
 from tests.score.conftest import needs_sclite
@@ -99,6 +99,20 @@ def test_results_md(reported: Path) -> None:
     assert all("valid_paired" not in line for line in tables)
     for picture in [line.split("](")[1].rstrip(")") for line in text.splitlines() if "![" in line]:
         assert (reported / picture).is_file()
+
+
+def test_what_was_noticed_in_training_is_quoted(tmp_path: Path) -> None:
+    events = [
+        {"event": "spike", "text": "a spike"},
+        {"event": "stuck", "found": "the loss has not moved", "advice": "a higher rate"},
+    ]
+    (tmp_path / "init").mkdir()
+    lines = "".join(json.dumps(event) + "\n" for event in events)
+    (tmp_path / "init" / "events.jsonl").write_text(lines)
+    quoted = _noticed(tmp_path, ["init", "adapt_full"])
+    assert "- `init`: the loss has not moved. What to try: a higher rate." in quoted
+    assert quoted.count("- `") == 1
+    assert _noticed(tmp_path, ["adapt_full"]) == ""
 
 
 def test_pictures(reported: Path) -> None:
