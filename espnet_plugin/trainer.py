@@ -123,7 +123,7 @@ class AsyncSwitchTrainer(Trainer):
         # ESPnet would read it onto each GPU, the optimiser's state of all processes included. Here
         # the file is mapped, and each process copies what it needs.
         mapped = kwargs.pop("ngpu", 0) > 0
-        with torch.utils.serialization.config.patch("load.mmap", mapped):
+        with torch.utils.serialization.config.patch("load.mmap", mapped):  # type: ignore[attr-defined]
             super().resume(checkpoint=checkpoint, model=model, reporter=reporter, **kwargs)
         run, options = cls._run, cls._run.options
         checkpoints, criteria = run.checkpoints, options.best_model_criterion
