@@ -1,6 +1,8 @@
 """Trainings on several nodes: who is which rank, what srun is given, and a real Slurm."""
 
 import argparse
+import os
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -188,6 +190,28 @@ def same(one: Path, other: Path, tolerance: float) -> None:
         assert a["valid_loss"] == pytest.approx(b["valid_loss"], rel=tolerance)
     first, second = load_state(one), load_state(other)
     assert max(float((first[n] - second[n]).abs().max()) for n in first) <= tolerance
+
+
+@pytest.mark.slow
+def test_espnets_launcher_trains_on_two_hosts(options: dict[str, str], tmp_path: Path) -> None:
+    """The hosts are this machine twice: `ssh` is a script that runs what it is given."""
+    ssh = tmp_path / "bin/ssh"
+    ssh.parent.mkdir()
+    ssh.write_text('#!/bin/sh\necho "$1" >>"$0.hosts"\nshift\nexec sh -c "$*"\n')
+    ssh.chmod(0o755)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("SLURM_")}
+    environment |= {"PATH": f"{ssh.parent}:{environment['PATH']}", "OMP_NUM_THREADS": "1"}
+    hosts = {"cmd_backend": "ssh", "cmd_hosts": "localhost,127.0.0.1"}
+    hosts["cmd_port"] = str(fixture.free_ports(1)[0])
+    script = [str(ROOT / "local/train_align.sh")]
+    more = ["--", "--lang_tokens", "cs:ms ms:ms en:en"]
+    for name, variables in (("two", environment | hosts), ("one", environment)):
+        command = script + words(options, output_dir=str(tmp_path / name)) + more
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+    assert sorted((tmp_path / "bin/ssh.hosts").read_text().split()) == ["127.0.0.1", "localhost"]
+    assert yaml.safe_load((tmp_path / "two/config.yaml").read_text())["dist_world_size"] == 2
+    same(tmp_path / "one", tmp_path / "two", 1e-5)
 
 
 @pytest.mark.slow
