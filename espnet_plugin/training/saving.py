@@ -139,15 +139,10 @@ class Checkpoints:
         """
         path, previous = self.directory / CHECKPOINT, self.directory / PREVIOUS
         needed = tensor_bytes(states)
-        if previous.exists() and len(self.entries) > 1 and free_bytes(self.directory) < needed:
-            self.say(
-                f"{size(needed)} are not free: {PREVIOUS} is removed before the next is written"
-            )
-            previous.unlink()
-            del self.entries[1:]
+        self._make_room(needed, previous)
         temporary = temporary_sibling(path)
-        try:
-            with self._errors(path, needed):
+        with self._errors(path, needed):
+            try:
                 with open(temporary, "wb") as file:
                     hashed = _Hashed(file)
                     self._dump(states, hashed)
@@ -162,13 +157,25 @@ class Checkpoints:
                 write_json(self.directory / LEDGER, [entry, *self.entries])
                 self._rotate(path, previous)
                 os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
         fsync_dir(self.directory)
         self.entries = [entry, *self.entries[:1]]
         self.saved, self._last = position, time.monotonic()
         self.forget()
+
+    def _make_room(self, needed: int, previous: Path) -> None:
+        """Give up the older of two checkpoints where a third does not fit, if that is enough."""
+        if len(self.entries) < 2 or not previous.exists():
+            return
+        free = free_bytes(self.directory)
+        if free < needed <= free + previous.stat().st_size:
+            self.say(
+                f"{size(needed)} are not free: {PREVIOUS} is removed before the next is written"
+            )
+            previous.unlink()
+            del self.entries[1:]
 
     def _rotate(self, path: Path, previous: Path) -> None:
         if not self.entries:  # what may lie there is of a run that was not resumed

@@ -144,10 +144,14 @@ def test_where_a_third_does_not_fit_the_older_one_goes_first(
     checkpoints, said = Checkpoints(tmp_path), list[str]()
     checkpoints.say = said.append
     train(checkpoints, 1, 2)
-    monkeypatch.setattr(saving, "free_bytes", lambda path: 100)
+    monkeypatch.setattr(saving, "free_bytes", lambda path: 3000)
     train(checkpoints, 3)
     assert "checkpoint.previous.pth is removed before" in said[0]
     assert (epoch_of(tmp_path / CHECKPOINT), epoch_of(tmp_path / PREVIOUS)) == (3, 2)
+    big = states(4) | {"optimizers": torch.zeros(10_000)}
+    with checkpoints.replace_torch_save():
+        torch.save(big, tmp_path / CHECKPOINT)
+    assert len(said) == 1, "removing it would not have been enough"
 
 
 @pytest.mark.parametrize(("free", "outcome"), [(57, "error"), (58, "warning"), (78, "fine")])
