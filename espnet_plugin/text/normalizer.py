@@ -1,6 +1,7 @@
 """The project's text normaliser: one version, the same for reference and hypothesis.
 
-`en` is Whisper's English normaliser and any language other than `ms`, `cs`, `en` its basic one.
+`en` is Whisper's English normaliser and any language other than `ms`, `cs`, `en` its basic one
+(both made linear in the text, see `whisper_linear`).
 `ms` and `cs` follow the rules below; each looks at one whitespace-separated token at a time, so
 normalising pieces and joining them equals normalising the whole.
 

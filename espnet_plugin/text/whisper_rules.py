@@ -1,6 +1,6 @@
 """Whisper's own normalisers, for languages that this project has no rules of its own for.
 
-The classes are those of transformers (importing them does not import torch); the
+The classes are those of transformers (importing them does not import torch), kept linear; the
 British-to-American spelling table is the file that openai-whisper ships. Both are loaded at first
 use.
 """
@@ -38,11 +38,8 @@ def english_spellings() -> dict[str, str]:
 @functools.cache
 def whisper_normalizer(lang: str) -> Callable[[str], str]:
     """Return EnglishTextNormalizer for `en`, BasicTextNormalizer for any other language."""
-    from transformers.models.whisper.english_normalizer import (
-        BasicTextNormalizer,
-        EnglishTextNormalizer,
-    )
+    from espnet_plugin.text.whisper_linear import Basic, English
 
     if lang == "en":
-        return EnglishTextNormalizer(english_spellings())
-    return BasicTextNormalizer(split_letters=lang in _UNSPACED)
+        return English(english_spellings())
+    return Basic(split_letters=lang in _UNSPACED)

@@ -1,0 +1,80 @@
+"""Whisper's normalisers in time linear in the text, with the same result.
+
+Three things in transformers' classes grow with the square of the text, or fail:
+
+- A run of words that mean numbers is one number, computed anew at each word; and Python converts
+  no number of more than 4 300 digits. The rule here: a run is cut where it may reach 4 000 digits,
+  and a word of more characters than that stays as it is. Speech has no such numbers.
+- An opening bracket that nothing closes is looked for to the end of the text. It becomes another
+  symbol, which the normaliser turns into a space as it does the bracket.
+- White space before an apostrophe is tried from each of its characters; long runs become two.
+"""
+
+import re
+from collections.abc import Iterator
+
+from transformers.models.whisper.english_normalizer import (
+    BasicTextNormalizer,
+    EnglishNumberNormalizer,
+    EnglishTextNormalizer,
+)
+
+MAX_DIGITS = 4000
+_BRACKETED = re.compile(r"[<\[][^>\]]*[>\]]")
+_LONG_SPACE = re.compile(r"\s{3,}")  # patterns tell one space from more, but not two from three
+
+
+class Numbers(EnglishNumberNormalizer):
+    """English numbers of at most `MAX_DIGITS` digits."""
+
+    def process_words(self, words: list[str]) -> Iterator[str]:
+        """Yield words, with those that mean numbers replaced."""
+        start, digits = 0, 0
+        for place, word in enumerate(words):
+            digits = digits + self._digits(word) if self._goes_on(word) else 0
+            if digits > MAX_DIGITS:
+                yield from super().process_words(words[start:place])
+                start, digits = place, self._digits(word)
+                if digits > MAX_DIGITS:
+                    yield word
+                    start, digits = place + 1, 0
+        yield from super().process_words(words[start:])
+
+    def _goes_on(self, word: str) -> bool:
+        return word in self.words or any(letter.isdigit() for letter in word)
+
+    def _digits(self, word: str) -> int:
+        """Return the most digits by which a word makes a number longer."""
+        known = self.multipliers.get(word) or self.multipliers_suffixed.get(word, (0, ""))[0]
+        return len(str(known)) if known else 3 if word in self.words else len(word)
+
+
+class English(EnglishTextNormalizer):
+    """Whisper's English normaliser."""
+
+    def __init__(self, spellings: dict[str, str]) -> None:
+        super().__init__(spellings)
+        self.standardize_numbers = Numbers()
+
+    def __call__(self, s: str) -> str:
+        """Normalise a text."""
+        return super().__call__(_without_traps(s))
+
+
+class Basic(BasicTextNormalizer):
+    """Whisper's normaliser of other languages."""
+
+    def __call__(self, s: str) -> str:
+        """Normalise a text."""
+        return super().__call__(_without_traps(s))
+
+
+def _without_traps(text: str) -> str:
+    text = _BRACKETED.sub("", _closed(text, "<[", ">]"))
+    return _LONG_SPACE.sub("  ", _closed(text, "(", ")"))
+
+
+def _closed(text: str, opening: str, closing: str) -> str:
+    """Replace the opening brackets behind the last closing one."""
+    end = 1 + max(text.rfind(bracket) for bracket in closing)
+    return text[:end] + text[end:].translate({ord(bracket): "|" for bracket in opening})
