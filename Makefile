@@ -27,6 +27,7 @@ test-slow: env  ## every test that this machine can run, the slow ones too
 
 lint: env  ## ruff, mypy, shellcheck
 	@$(python) -m ruff check .
+	@$(python) -m ruff format --check --quiet .
 	@$(python) -m mypy
 	@if command -v shellcheck >/dev/null; then shellcheck -x $(shell_files); \
 	else echo "shellcheck is not installed: the shell scripts were not checked"; fi

@@ -30,7 +30,7 @@ CONFIG = """
 max_words: 200
 scripts: [Latin, Han, Tamil]
 min_cmi: 2
-max_lines_per_source: 1000000000
+max_lines_per_source: {cap}
 valid_share: 0.001
 """
 
@@ -156,7 +156,7 @@ def run(lines: int, workers: int, model: Path | None, folder: Path) -> dict[str,
     if model is None:
         model = build_tiny_whisper(folder / "model")  # small, with Whisper's real tokenizer
     text, config = folder / "web.txt", folder / "config.yaml"
-    config.write_text(CONFIG)
+    config.write_text(CONFIG.format(cap=lines * 7 // 10))  # of the one source that there is
     start = time.monotonic()
     size = write_web_text(text, lines)
     made = time.monotonic() - start
@@ -169,6 +169,7 @@ def run(lines: int, workers: int, model: Path | None, folder: Path) -> dict[str,
     stores = [TextStore(folder / part) for part in ("train", "valid")]
     read = stores[0].manifest["read"]
     assert read == lines
+    assert stores[0].manifest["dropped"]["source_cap"], "the cap did not bite: it was not measured"
     work = sum(p.stat().st_size for p in (folder / ".train.work").rglob("*") if p.is_file())
     store = sum(facts["bytes"] for opened in stores for facts in opened.manifest["shards"])
     shutil.rmtree(folder / ".train.work")
