@@ -27,7 +27,7 @@ from espnet_plugin.text.normalizer import normalize
         ("(ppb) wor~ ** <UNk> <S>", "", "", "en"),
         ("twenty one [lah]", "twenty one lah", "num shared", "en"),
         # every tag, sound, filler, particle and broken form that corpora are known to have
-        ("<MANDARIN>好:hao</MANDARIN> [lah]", "好 lah", "zh shared", "zh"),
+        ("<MANDARIN>好:hao</MANDARIN> good", "好 good", "zh en", "en"),
         ("<malay>jom<>/malay> eat", "jom eat", "ms en", "cs"),
         ("<malay>nasi lemak sedap:tasty</malay> wow", "nasi lemak sedap wow", "ms ms ms en", "cs"),
         ("a <UKN> b <INK> c <unk/> d <NEN>", "a b c d", "en en en en", "en"),
@@ -35,7 +35,7 @@ from espnet_plugin.text.normalizer import normalize
         ("<P1>call me</P1> now", "call me now", "en en en", "en"),
         ("(ppb) (ppc) (ppl) (ppo) (ppO) (pbb) go", "go", "en", "en"),
         ("(uh) (um) (err) (mm) go", "go", "en", "en"),
-        ("[;ah] [uh)] [sia] [a'ah] go", "ah sia a'ah go", "shared shared shared en", "en"),
+        ("[;ah] [uh)] [sia] [a'ah] go", "ah sia a'ah go", "shared shared shared shared en", "en"),
         ("!wah! so big", "wah so big", "shared en en", "en"),
         ("i paid 5", "i paid 5", "en en num", "en"),
     ],
