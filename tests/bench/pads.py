@@ -46,6 +46,7 @@ def write_config(path: Path, stage: str, updates: int, batch_size: int) -> Path:
     source = Path(__file__).parents[2] / "conf" / "demo" / f"train_{name}.yaml"
     conf = yaml.safe_load(source.read_text(encoding="utf-8"))
     conf |= {"max_epoch": 1, "num_iters_per_epoch": updates, "batch_size": batch_size}
+    conf["scheduler_conf"]["inner_conf"] = {"warmup_steps": min(5, updates // 6)}
     path.write_text(yaml.safe_dump(conf), encoding="utf-8")
     return path
 

@@ -12,8 +12,8 @@ float32 (on most CPUs bfloat16 is slower), with fused AdamW and clipping.
     ours           the trainer's step on its own batches (of similar length, `--pad batch`), the
                    reading of audio and the features included
 
-Before each stage both compute the loss of the same utterances, ours with each padding: with `30s`
-they have to be equal. It needs `accelerate` (pip install accelerate), which nothing else here does.
+Before the first stage both compute the loss of the same utterances, ours with each padding: with
+`30s` they have to be equal. Seq2SeqTrainer needs `accelerate`, which peft (extra `train`) brings.
 """
 
 import argparse
@@ -245,14 +245,17 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             "pad": args.pad,
             "stages": {},
         }
+        before: dict[str, float] = {}
         for stage in args.stages:
             ours = Ours(model, chosen, stage, args)
             theirs = Theirs(model, ours, stage, args)
-            figures: dict[str, Any] = {
-                "loss_transformers": theirs.loss(),
-                "loss_30s": ours.loss("30s"),
-                "loss_batch": ours.loss("batch"),
-            }
+            if not before:  # both stages start from the same weights
+                before = {
+                    "loss_transformers": theirs.loss(),
+                    "loss_30s": ours.loss("30s"),
+                    "loss_batch": ours.loss("batch"),
+                }
+            figures: dict[str, Any] = dict(before)
             for side, system in (("transformers", theirs), ("ours", ours)):
                 print(f"{stage}: {side} ...", file=sys.stderr, flush=True)
                 seconds, losses = system.run(args.warm_up)  # type: ignore[attr-defined]
