@@ -35,7 +35,9 @@ run_training() {
     case $cmd_backend in
         slurm)
             [ "$gpus" -eq 0 ] || tasks=$gpus
-            run_srun "$gpus" "$log" --nodes="$nodes" --ntasks-per-node="$tasks" --kill-on-bad-exit=1 -- "${@:3}"
+            # A rank that ends leaves the others a minute to end too. At once would be too soon: all exit with 75 after a
+            # signal, and one that is killed meanwhile hides that code.
+            run_srun "$gpus" "$log" --nodes="$nodes" --ntasks-per-node="$tasks" --kill-on-bad-exit=0 --wait=60 -- "${@:3}"
             ;;
         ssh)
             if [ -z "$cmd_hosts" ]; then
