@@ -1,6 +1,6 @@
 """Two ways to feed audio, in training and in decoding: word error rate and time of each pair.
 
-python -m tests.bench.pads                        # the demo's Whisper base and data, 25 minutes
+python -m tests.bench.pads                        # the demo's Whisper base and data, half an hour
 python -m tests.bench.pads --updates 2 --sets valid_paired --work /tmp/pads      # a quick look
 python -m tests.bench.pads --start exp/init --stages "adapt_align adapt_full"
 
@@ -167,7 +167,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--sets", default="valid_paired test_cs", type=str.split)
     parser.add_argument("--stages", default="adapt_full", type=str.split)
     parser.add_argument("--updates", type=int, default=32, help="of each stage and system")
-    parser.add_argument("--batch_size", type=int, default=8)
+    parser.add_argument("--batch_size", type=int, default=4)
     parser.add_argument("--tail", type=float, default=4.0, help="seconds")
     parser.add_argument("--work", help="keep models and results there; default: a temporary folder")
     parser.add_argument("--json", help="write the figures there as well")
