@@ -31,6 +31,9 @@ HOW_TO_READ = """\
 - **Errors at language switches** counts only the two words beside each change of language.
 - **CER** is the same as WER over characters: small slips in spelling weigh less.
 - **RTFx** is seconds of audio recognised in one second.
+- A text that **repeats itself** (zlib makes it 2.4 times smaller, or the length limit forced its
+  end) is decoded again by a beam that writes no three tokens in a row twice, for every system
+  alike unless it was decoded with `--on_loop keep`; each `decode.json` lists such utterances.
 """
 
 
