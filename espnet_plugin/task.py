@@ -240,6 +240,11 @@ class AsyncSwitchTask(ASRTask):
         """
         if args.scheduler != "freeze":
             raise ValueError(f"--scheduler is freeze (it wraps another), got '{args.scheduler}'")
+        if (length := args.num_iters_per_epoch) is not None and length % args.accum_grad:
+            raise ValueError(
+                f"--num_iters_per_epoch {length} is no multiple of --accum_grad {args.accum_grad}: "
+                "the batches beyond would be lost at each epoch's end"
+            )
         stage, conf = get_stage(args.adaptation_stage), dict(args.scheduler_conf)
         if conf.get("kind", "staged") == "staged":
             if "trainable" in conf:

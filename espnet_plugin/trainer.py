@@ -168,6 +168,10 @@ class AsyncSwitchTrainer(Trainer):
         run, epoch, done = cls._run, reporter.get_epoch(), 0
         check_even(iterator, f"epoch {epoch}")  # type: ignore[arg-type]
         run.begin_epoch(epoch)
+        # ESPnet lets the gradients of batches short of `accum_grad` wait for the next epoch, where
+        # a run resumed from a checkpoint, which has none, would differ.
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
         if (at := run.midway) is not None:
             iterator, done = midway.remaining(iterator, at.batches), at.batches
             midway.unpack_report(at.report, reporter)

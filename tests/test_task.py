@@ -110,16 +110,22 @@ def test_a_stage_trains_and_proves_what_it_froze(
     assert not info["missing_keys"] and not info["unexpected_keys"]
 
 
+# Three batches, two of them an update: what is left must not wait for the next epoch.
+ODD = {"accum_grad": 2, "num_iters_per_epoch": "none"}
+
+
 @pytest.mark.parametrize(
-    "stage", ["adapt_text", pytest.param("adapt_full", marks=pytest.mark.slow)]
+    ("stage", "options"),
+    [("adapt_text", {}), pytest.param("adapt_full", ODD, marks=pytest.mark.slow)],
 )
 def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     command: Callable[..., list[str]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     stage: str,
+    options: dict[str, Any],
 ) -> None:
-    AsyncSwitchTask.main(cmd=command(stage, "whole", 3))
+    AsyncSwitchTask.main(cmd=command(stage, "whole", 3, **options))
     trained = AsyncSwitchTrainer.train_one_epoch.__func__
 
     def interrupted(cls: Any, *args: Any, **kwargs: Any) -> bool:
@@ -130,9 +136,9 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     with monkeypatch.context() as patch:
         patch.setattr(AsyncSwitchTrainer, "train_one_epoch", classmethod(interrupted))
         with pytest.raises(KeyboardInterrupt):
-            AsyncSwitchTask.main(cmd=command(stage, "parts", 3))
+            AsyncSwitchTask.main(cmd=command(stage, "parts", 3, **options))
     assert not is_finished(tmp_path / "parts")
-    AsyncSwitchTask.main(cmd=command(stage, "parts", 3))
+    AsyncSwitchTask.main(cmd=command(stage, "parts", 3, **options))
     whole, parts = load_state(tmp_path / "whole"), load_state(tmp_path / "parts")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     for column in ("epoch", "updates", "train_loss", "valid_loss"):
@@ -249,6 +255,7 @@ def test_systems_are_trained_once_and_refuse_other_settings(
         ({"scheduler": "warmuplr"}, "--scheduler is freeze"),
         ({"lang_tokens": "cs:zz"}, "has no language 'zz'"),
         ({"group_lr": "fnn=0.1"}, "group_lr: unknown parameter group 'fnn'"),
+        ({"accum_grad": "3"}, "--num_iters_per_epoch 2 is no multiple of --accum_grad 3"),
         ({"scheduler_conf": "trainable=[ffn]"}, "groups come from --adaptation_stage"),
         ({"init_dir": "/nowhere"}, "/nowhere/tokenizer.json: no such file"),
         ({"train_text": "/nowhere"}, "not a token store"),
