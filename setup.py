@@ -28,6 +28,7 @@ BASE = [
     "soxr>=0.5",
     "tokenizers>=0.20",
     "tqdm>=4.66",
+    "typeguard>=4",
 ]
 
 EXTRAS = {
