@@ -56,5 +56,5 @@ touch exp/.demo  # make clean may remove what a demo made
     --merge_ratios "0.2 0.4 0.6 0.8" \
     --hub_card conf/demo/card.yaml \
     --require true \
-    --stage_seconds "20 2 4 1 146 7 2 117 47 260 5 410 14" \
+    --stage_seconds "20 2 4 1 130 7 2 290 1 1 5 300 14" \
     "$@"
