@@ -14,7 +14,7 @@ from typing import Any
 
 from espnet_plugin.stages import System, get_system
 from espnet_plugin.systems import Plan, is_trained, train
-from espnet_plugin.training.stopping import SIGNALS, listen
+from espnet_plugin.training.stopping import SIGNALS, Stopped, hold, listen, note, requested
 
 
 def train_side_by_side(names: Sequence[str], plan: Plan, workers: int) -> None:
@@ -52,7 +52,7 @@ def train_side_by_side(names: Sequence[str], plan: Plan, workers: int) -> None:
     pool = ProcessPoolExecutor(workers, context, initializer=_start, initargs=(numbers,))
     try:
         with listen(to_children=True):
-            run_when_ready(pending, lambda system: pool.submit(_train, system.name, plan))
+            run_when_ready(pending, lambda system: _submit(pool, system.name, plan), workers)
     finally:
         pool.shutdown(cancel_futures=True)
         if before is None:
@@ -61,20 +61,27 @@ def train_side_by_side(names: Sequence[str], plan: Plan, workers: int) -> None:
             os.environ["OMP_NUM_THREADS"] = before
 
 
-def run_when_ready(systems: Sequence[System], submit: Callable[[System], "Future[Any]"]) -> None:
+def run_when_ready(
+    systems: Sequence[System], submit: Callable[[System], "Future[Any]"], workers: int
+) -> None:
     """Submit each system once the one it starts from is finished, if that is among them.
 
     Args:
         systems: In the order of preference.
         submit: Starts a training; its result is an exit code.
+        workers: Trainings at a time. None waits in a process's queue: after a signal it would
+            begin there.
 
     Raises:
-        SystemExit: With a training's exit code, if it is not 0.
+        SystemExit: With a training's exit code, if it is not 0; after a signal as `Stopped`.
     """
     waiting, running = list(systems), dict[Future[Any], System]()
     while waiting or running:
+        if requested() and not running:
+            raise Stopped
         unfinished = {system.name for system in (*waiting, *running.values())}
-        for system in [system for system in waiting if system.start not in unfinished]:
+        ready = [system for system in waiting if system.start not in unfinished]
+        for system in ready[: 0 if requested() else workers - len(running)]:
             waiting.remove(system)
             running[submit(system)] = system
         for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -83,10 +90,17 @@ def run_when_ready(systems: Sequence[System], submit: Callable[[System], "Future
             del running[future]
 
 
+def _submit(pool: ProcessPoolExecutor, name: str, plan: Plan) -> "Future[Any]":
+    """Begin a training; the process that may be made for it inherits that signals are held."""
+    with hold():
+        return pool.submit(_train, name, plan)
+
+
 def _start(numbers: Any) -> None:
-    """Begin a process: a signal waits for the training that answers it; a bar has its own line."""
+    """Begin a process: a signal is noted for the next training; a bar has its own line."""
     for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, note)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     os.environ["TQDM_POSITION"] = str(numbers.get())
 
 

@@ -31,7 +31,8 @@ def requested() -> str | None:
     return _received[0] if _received else None
 
 
-def _note(number: int, frame: FrameType | None) -> None:
+def note(number: int, frame: FrameType | None) -> None:
+    """Handle a signal: remember it."""
     name = signal.Signals(number).name
     if not _received:  # more of them must not break the checkpoint that the first one asked for
         logging.warning("%s: stopping after this update", name)
@@ -39,6 +40,7 @@ def _note(number: int, frame: FrameType | None) -> None:
 
 
 def _forward(number: int, frame: FrameType | None) -> None:
+    _received.append(signal.Signals(number).name)
     for child in multiprocessing.active_children():
         if child.pid is not None:
             with suppress(ProcessLookupError):
@@ -55,7 +57,7 @@ def listen(to_children: bool = False) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # Python takes signals in the main thread alone
         return
-    handler = _forward if to_children else _note
+    handler = _forward if to_children else note
     old = {number: signal.signal(number, handler) for number in SIGNALS}
     try:
         yield
@@ -63,6 +65,19 @@ def listen(to_children: bool = False) -> Iterator[None]:
         _received.clear()
         for number, before in old.items():
             signal.signal(number, before)
+
+
+@contextmanager
+def hold() -> Iterator[None]:
+    """Hold signals back for the duration of the block, and in processes that are made in it.
+
+    A new process would die of a signal until it has its own handlers.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def agreed(distributed: bool, device: str = "cpu") -> bool:
