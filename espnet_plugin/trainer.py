@@ -18,6 +18,7 @@ from espnet_plugin.cli import progress
 from espnet_plugin.distributed import check_even
 from espnet_plugin.freeze import FreezeSchedule
 from espnet_plugin.monitor import start as monitor
+from espnet_plugin.monitor.console import SHOWN, drop_shown
 from espnet_plugin.sharding import consolidate
 from espnet_plugin.training import midway, resuming
 from espnet_plugin.training.curve import CURVE, read_curve
@@ -73,12 +74,13 @@ class AsyncSwitchTrainer(Trainer):
         run.world = distributed.dist_world_size if distributed.distributed else 1
         checkpoints.say = partial(run.say, level=logging.WARNING)
         if run.main:
+            drop_shown()
             if options.resume:
                 checkpoints.entries = resuming.find_checkpoint(output_dir, checkpoints.say) or []
             cls._check_room(kwargs["model"], options)
             for schedule in schedules:
                 audit = schedule.audit()
-                logging.info("what moves at the start:\n%s", audit)
+                logging.info("what moves at the start:\n%s", audit, extra=SHOWN)
                 print(f"{run.label}: what moves at the start\n{audit}", flush=True)
         run.wait()
         resumed = options.resume and (output_dir / CHECKPOINT).exists()
@@ -101,7 +103,7 @@ class AsyncSwitchTrainer(Trainer):
                 run.write(0, reporter)
         iterations = getattr(kwargs["train_iter_factory"], "num_iters_per_epoch", None)
         total = options.max_epoch * iterations if iterations else None
-        shown = progress(total, run.label, "update", disable=not run.main)
+        shown = progress(total, run.label, "batch", disable=not run.main)
         with shown as run.bar, checkpoints.replace_torch_save():
             if not run.main:
                 run.bar = None

@@ -6,6 +6,7 @@ In the order of reading:
 | --- | --- |
 | `options.py` | the options, and what must be installed for them |
 | `events.py` | an event goes to the log, to stdout and into `events.jsonl` |
+| `console.py` | ... and not into the log of the same console |
 | `spikes.py` | the running level of the loss, and what lies far above it |
 | `faults.py` | utterances that cannot be read: skipped in the loader, counted, listed |
 | `signatures.py` | what a curve says about the run: forgetting, divergence, ... |

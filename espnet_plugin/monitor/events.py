@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from espnet_plugin.monitor.console import SHOWN
+
 FILE = "events.jsonl"
 SAID = 10  # events of one kind and epoch that are put on stdout; the log and the file have all
 
@@ -58,20 +60,23 @@ class Events:
         self.epoch = epoch
         self.counts.clear()
 
-    def record(self, kind: str, text: str, **facts: Any) -> None:
+    def record(self, kind: str, text: str, raised: bool = False, **facts: Any) -> None:
         """Record an event.
 
         Args:
             kind: One word, e.g. `spike`.
             text: What happened, and what to do about it.
+            raised: Whether it is about to be raised as an error, which says it.
             facts: What else goes into the file; JSON values.
         """
         self.counts[kind] += 1
         text = f"{self.label}: {text}"
-        logging.warning(text) if not self.main else logging.info(text)
         if not self.main:
+            logging.warning(text)
             return
-        if self.counts[kind] <= SAID:
+        few = self.counts[kind] <= SAID
+        logging.info(text, extra=SHOWN if raised or few else None)
+        if few and not raised:
             self.say(text)
         if self.counts[kind] == SAID:
             self.say(f"{self.label}: more of this kind ({kind}) in this epoch: {self.path}")
@@ -86,5 +91,10 @@ class Events:
 
 def _drop_torn_line(path: Path) -> None:
     """Cut off a last line that a kill left unfinished."""
-    if path.is_file() and not (content := path.read_bytes()).endswith(b"\n"):
-        os.truncate(path, content.rfind(b"\n") + 1)
+    if not path.is_file() or not path.stat().st_size:
+        return
+    with open(path, "rb+") as file:
+        file.seek(-1, os.SEEK_END)
+        if file.read() != b"\n":
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)

@@ -85,11 +85,14 @@ class Meter:
         self.peak = peak * world if peak else None
         self.epoch, self.since = Work(), Work()
         self.last: Work | None = None
-        self.steps, self.started, self.asked = 0, time.perf_counter(), 0.0
+        self.asked = self.ended = time.perf_counter()
+        self.steps, self.stepping = 0, 0.0  # steps so far, their seconds
+        self.gaps, self.between = 0, 0.0  # validations and checkpoints so far, their seconds
 
     def begin_epoch(self) -> None:
         """Count an epoch's work anew."""
         self.epoch, self.since, self.last = Work(), Work(), None
+        self.gaps, self.between = self.gaps + 1, self.between + time.perf_counter() - self.ended
 
     def ask(self) -> None:
         """Note that a batch is asked for."""
@@ -98,7 +101,8 @@ class Meter:
     def done(self, work: Work) -> None:
         """Note that a step is over; `work.seconds` is filled in."""
         work.seconds = time.perf_counter() - self.asked
-        self.steps += 1
+        self.ended = self.asked + work.seconds
+        self.steps, self.stepping = self.steps + 1, self.stepping + work.seconds
         self.last = work
         self.epoch += work
         self.since += work
@@ -124,12 +128,18 @@ class Meter:
             reporter.register(rates, self.last.seconds)
             self.last = None
 
-    def left(self, steps: int) -> float:
-        """Return the seconds that so many steps will take, validation between them included."""
-        return (time.perf_counter() - self.started) / max(self.steps, 1) * steps
+    def left(self, steps: int, epochs: int) -> float:
+        """Return the seconds that so many steps, and so many ends of epochs, will take."""
+        return steps * self.stepping / max(self.steps, 1) + epochs * self.between / max(
+            self.gaps, 1
+        )
 
-    def line(self, steps_left: int | None) -> str:
-        """Say how the steps since the last call went."""
+    def line(self, left: tuple[int, int] | None) -> str:
+        """Say how the steps since the last call went.
+
+        Args:
+            left: Steps and ends of epochs that are to come, for the time left.
+        """
         rates, self.since = self.rates(self.since), Work()
         parts = [f"{rates['utt_per_s']:.3g} utterances/s", f"{rates['tokens_per_s']:.4g} tokens/s"]
         if "audio_s_per_s" in rates:
@@ -137,6 +147,6 @@ class Meter:
         parts.append(f"peak memory {rates['peak_gb']:.2f} GB")
         if "mfu" in rates:
             parts.append(f"MFU {rates['mfu']:.1f} %")
-        if steps_left is not None:
-            parts.append(f"{span(self.left(steps_left))} left")
+        if left is not None:
+            parts.append(f"{span(self.left(*left))} left")
         return ", ".join(parts)

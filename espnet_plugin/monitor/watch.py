@@ -145,7 +145,7 @@ class Watch:
     def _enter(self, found: Iterable[tuple[str, Fault]]) -> None:
         for part, fault in self.ledger.enter(self.epoch, found):
             text = f"utterance {fault.utt} ({part}) is left out: {fault.reason}"
-            about = {"utterance": fault.utt, "set": part, "reason": fault.reason}
+            about: dict[str, Any] = {"utterance": fault.utt, "set": part, "reason": fault.reason}
             if self.main:
                 self.events.record("bad_utterance", f"epoch {self.epoch}: {text}", **about)
 
@@ -162,7 +162,7 @@ class Watch:
         if too_many(allowed, seen, bad):
             self._exchange()
             fault = self.ledger.fault(allowed, seen, bad)
-            self.events.record("too_many_bad_utterances", str(fault), seen=seen, bad=bad)
+            self.events.record("too_many_bad_utterances", str(fault), True, seen=seen, bad=bad)
             raise fault
 
     def _after_forward(self, model: Any, args: Any, batch: dict[str, Any], output: Any) -> Any:
@@ -209,8 +209,9 @@ class Watch:
         )
         # JSON has no NaN
         plain = {key: x if math.isfinite(x) else str(x) for key, x in figures.items()}
-        self.events.record(kind, text, update=self.update, action=action, **plain, **held)
-        if action == "stop":
+        stop = action == "stop"
+        self.events.record(kind, text, stop, update=self.update, action=action, **plain, **held)
+        if stop:
             raise TrainingError(text)
         return action == "skip"
 
@@ -225,7 +226,8 @@ class Watch:
         if self.batches % self.interval == 0:
             left = None
             if self.length is not None:
-                left = (self.trainer.max_epoch - self.epoch + 1) * self.length - self.batches
+                epochs = self.trainer.max_epoch - self.epoch + 1
+                left = epochs * self.length - self.batches, epochs
             logging.info(
                 "%s, epoch %d, update %d: %s",
                 self.events.label,
@@ -257,7 +259,7 @@ class Watch:
                 f"left out, allowed are {self.options.max_skipped} (--max_skipped): look at the "
                 f"events before in {self.events.path}, and lower the learning rate"
             )
-            self.events.record("too_many_skipped", text, update=self.update)
+            self.events.record("too_many_skipped", text, True, update=self.update)
             raise TrainingError(text)
 
     def _end_epoch(self) -> None:

@@ -14,6 +14,7 @@ from espnet2.train.reporter import SubReporter, aggregate
 
 from espnet_plugin.by_language import describe, summarise
 from espnet_plugin.freeze import FreezeSchedule
+from espnet_plugin.monitor.console import SHOWN
 from espnet_plugin.monitor.watch import Watch
 from espnet_plugin.training import stopping
 from espnet_plugin.training.curve import CURVE, Row, read_curve, write_curve
@@ -144,7 +145,7 @@ class Run:
 
     def say(self, message: str, level: int = logging.INFO) -> None:
         """Put a message of the run in the log and on stdout, beside the progress bar."""
-        logging.log(level, "%s, %s", self.label, message)
+        logging.log(level, "%s, %s", self.label, message, extra=SHOWN if self.main else None)
         self.show(f"{self.label}, {message}")
 
     def show(self, message: str) -> None:

@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from espnet_plugin.iterators import BatchLines
+from espnet_plugin.monitor import meter
+from espnet_plugin.monitor.console import drop_shown
 from espnet_plugin.monitor.events import Events, read_events
 from espnet_plugin.monitor.options import TrainingError
 from espnet_plugin.monitor.signatures import Finding
@@ -166,6 +168,24 @@ def test_speed_is_in_espnets_log_and_in_a_line_with_the_time_left(
     assert 0.05 < columns["peak_gb"] < 100 and "mfu" not in columns
 
 
+def test_the_time_left_is_of_steps_and_of_what_is_between_epochs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(meter.time, "perf_counter", lambda: now)
+    found = meter.Meter("cpu", 1)
+    now = 300.0  # validation before the first step
+    found.begin_epoch()
+    for _ in range(4):
+        found.ask()
+        now += 2
+        found.done(meter.Work())
+    assert found.left(100, 1) == 100 * 2 + 300
+    now += 100.0
+    found.begin_epoch()
+    assert found.left(100, 3) == 100 * 2 + 3 * 200
+
+
 def test_a_signature_is_said_once_in_a_run(tmp_path: Path) -> None:
     finding = Finding("stuck", "the loss has not moved", "more")
     for _ in range(2):  # the second is a resumed run
@@ -174,6 +194,21 @@ def test_a_signature_is_said_once_in_a_run(tmp_path: Path) -> None:
         watch.say([finding])
     (event,) = read_events(tmp_path / "out" / "events.jsonl")
     assert event["text"] == "run: stuck: the loss has not moved. What to try: more."
+
+
+def test_what_is_on_stdout_is_logged_to_files_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to_file = logging.FileHandler(tmp_path / "log")
+    monkeypatch.setattr(logging.root, "handlers", [logging.StreamHandler(), to_file])
+    monkeypatch.setattr(logging.root, "level", logging.INFO)
+    drop_shown()
+    Events(tmp_path, "run").record("spike", "high")
+    Events(tmp_path, "run").record("spike", "stopped", raised=True)
+    to_file.close()
+    out, err = capsys.readouterr()
+    assert (out, err) == ("run: high\n", "")
+    assert (tmp_path / "log").read_text() == "run: high\nrun: stopped\n"
 
 
 def test_an_event_cut_off_by_a_kill_spoils_no_other(
