@@ -170,7 +170,7 @@ class ZipFiles(Files):
             return None
         file.seek(info.header_offset)
         data = file.read(2 * HEAD)
-        if data[:4] != zipfile.stringFileHeader or len(data) < 30:
+        if data[:4] != b"PK\3\4" or len(data) < 30:
             return None
         name, extra = struct.unpack_from("<HH", data, 26)
         start = 30 + name + extra

@@ -9,8 +9,7 @@ token at a time, and Whisper's English ones do, except at numbers and apostrophe
 import difflib
 import functools
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from espnet_plugin.text.markup import Segment, unwrap
@@ -24,9 +23,10 @@ _HESITATION = re.compile(
 )
 _SPACE_BEFORE = re.compile(r" (?=[,.?;:!](?: |$))")
 _PLAIN = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*")
-_LONE = re.compile(r"(?<!\S)[/|#!~:;]+(?!\S)")  # left of broken tags
+_LONE = re.compile(r"[/|#!~:;](?<!\S.)[/|#!~:;]*(?!\S)")  # left of broken tags
 _LETTER = re.compile(r"[^\W\d_]")
 _BRACKETS = re.compile(r"[<>\[\](){}]")
+_REMEMBERED = 1 << 18  # tokens
 _ONE_WORD = (False,)  # a token that becomes one word, which is no number
 
 
@@ -47,7 +47,24 @@ class Marked:
     segments: tuple[Segment, ...] = field(repr=False)
 
 
-@functools.lru_cache(maxsize=1 << 18)
+class _Memo[T](dict[str, T]):
+    """What a function says of tokens; forgets all where there are too many.
+
+    An `lru_cache` of this size takes twice as long: each of its look-ups touches many objects.
+    """
+
+    def __init__(self, function: Callable[[str], T]) -> None:
+        super().__init__()
+        self._function = function
+
+    def __missing__(self, token: str) -> T:
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        value = self[token] = self._function(token)
+        return value
+
+
+@functools.lru_cache(maxsize=_REMEMBERED)
 def _words(text: str, lang: str) -> tuple[str, ...]:
     return tuple(normalize(text, lang).words)
 
@@ -77,13 +94,20 @@ def _stands_alone(token: str) -> bool:
     return bool(_words(token, "en"))
 
 
-@functools.lru_cache(maxsize=1 << 18)
+@functools.cache
+def _owns(lang: str) -> _Memo[tuple[bool, ...] | None]:
+    return _Memo(lambda token: _own(token, lang))
+
+
 def _own(token: str, lang: str) -> tuple[bool, ...] | None:
-    """Return, for each word that a token becomes, whether it is a number; None: ask its neighbours."""
+    """Return, for each word that a token becomes, whether it is a number.
+
+    None where that depends on its neighbours.
+    """
     if lang not in ("ms", "cs") and not (lang == "en" and _stands_alone(token)):
         return None
     numbers = _numeric(token, lang)
-    return _ONE_WORD if numbers == _ONE_WORD else numbers  # the same object is compared fast
+    return _ONE_WORD if numbers == _ONE_WORD else numbers
 
 
 def _reaches_far(token: str) -> bool:
@@ -102,22 +126,26 @@ def word_tags(segments: Sequence[Segment], lang: str, default: str) -> list[str]
     Returns:
         As many tags as ``normalize`` of the joined text has words.
     """
-    pairs = [(token, s.tag or default) for s in segments for token in s.text.split()]
-    own = [_own(token, lang) for token, _ in pairs]
-    if own.count(_ONE_WORD) == len(own):  # nearly always
-        return [tag for _, tag in pairs]
-    if any(n is None and _reaches_far(token) for (token, _), n in zip(pairs, own, strict=True)):
-        return _run_tags(pairs, lang, default)
     tags: list[str] = []
     run: list[tuple[str, str]] = []
-    for (token, tag), numbers in zip(pairs, own, strict=True):
-        if numbers is None:
-            run.append((token, tag))
-            continue
-        if run:
-            tags += _run_tags(run, lang, default)
-            run = []
-        tags += ["num" if number else tag for number in numbers]
+    own = _owns(lang)
+    for segment in segments:
+        tag = segment.tag or default
+        for token in segment.text.split():
+            numbers = own[token]
+            if numbers is None:
+                if _reaches_far(token):
+                    pairs = [(t, s.tag or default) for s in segments for t in s.text.split()]
+                    return _run_tags(pairs, lang, default)
+                run.append((token, tag))
+                continue
+            if run:
+                tags += _run_tags(run, lang, default)
+                run = []
+            if numbers is _ONE_WORD:  # nearly always
+                tags.append(tag)
+            else:
+                tags += ["num" if number else tag for number in numbers]
     return tags + _run_tags(run, lang, default) if run else tags
 
 
@@ -177,6 +205,14 @@ def _marked(segments: list[Segment], default: str) -> Marked:
     return Marked(text, word_tags(segments, lang, default), lang, tuple(segments))
 
 
+def _is_said(token: str) -> bool:
+    """Tell whether a token has letters and is no hesitation."""
+    return bool(_LETTER.search(token)) and token.lower() not in HESITATIONS
+
+
+_said = _Memo(_is_said)
+
+
 def language_of(segments: Sequence[Segment], default: str) -> str:
     """Name an utterance's language by the languages of its words.
 
@@ -189,13 +225,12 @@ def language_of(segments: Sequence[Segment], default: str) -> str:
     """
     if not any(segment.tag in LANGUAGES for segment in segments):
         return default
-    counts: Counter[str] = Counter()
+    counts: dict[str, int] = {}
     for segment in segments:
         tag = segment.tag or default
         if tag in LANGUAGES:
-            words = (token for token in segment.text.split() if token.isalpha() or _LETTER.search(token))
-            counts[tag] += sum(token.lower() not in HESITATIONS for token in words)
-    counts = +counts
+            counts[tag] = counts.get(tag, 0) + sum(map(_said.__getitem__, segment.text.split()))
+    counts = {tag: words for tag, words in counts.items() if words}
     if not counts:
         return default
     if "ms" in counts and len(counts) > 1:

@@ -238,21 +238,24 @@ def _unusable(
     one: Spoken, interval: Interval, last: Interval | None, marked: Marked, seconds: float
 ) -> Skip | None:
     """Say why an interval is no utterance of its own."""
-    name = f"{one.stem} {interval.start}-{interval.end}"
+
+    def skip(reason: str, text: str = interval.text) -> Skip:
+        return Skip(f"{one.stem} {interval.start}-{interval.end}", reason, text[:80])
+
     length = interval.end - interval.start
     if length <= 0:
-        return Skip(name, "no duration", interval.text[:80])
+        return skip("no duration")
     if last is not None and interval.start < last.end - SLACK:
         if interval == last:
-            return Skip(name, "interval given twice", interval.text[:80])
+            return skip("interval given twice")
         both = min(last.end, interval.end) - interval.start
         if both > min(length, last.end - last.start) / 2:
-            return Skip(name, "overlaps the interval before", interval.text[:80])
+            return skip("overlaps the interval before")
     other = marked.lang in ("zh", "ta") and one.style not in ("cs-chn", "cs-tml")
     if marked.text and other:
-        return Skip(name, "neither Malay nor English", marked.text[:80])
+        return skip("neither Malay nor English", marked.text)
     if not marked.tags:
-        return Skip(name, "no words", interval.text[:80])
+        return skip("no words")
     return None
 
 

@@ -71,7 +71,8 @@ class SetWriter:
         names += ["segments"] if segments else ["wav.scp", "reco2dur"]
         self._files = {name: self._create(name) for name in names}
         self._have = dict.fromkeys(OPTIONAL, 0)
-        self._speaker = self._utt = ""
+        self._tags: list[str] = []  # of rows whose tags are not counted yet
+        self._speaker = ""
         self._recording = "", ""
 
     def _create(self, name: str) -> IO[str]:
@@ -116,8 +117,15 @@ class SetWriter:
         facts.items += row["items"]
         facts.seconds += length
         facts.languages[row["lang"]] += 1
-        facts.tags.update((row["tags"] or "").split())
+        if row["tags"]:
+            self._tags.append(row["tags"])
+            if len(self._tags) >= 1000:  # counted together, in a tenth of the time
+                self._count_tags()
         return True
+
+    def _count_tags(self) -> None:
+        self.facts.tags.update(" ".join(self._tags).split())
+        self._tags.clear()
 
     def _record(self, recording: str, source: str, seconds: float) -> bool:
         if (recording, source) == self._recording:  # nearly always: they follow each other
@@ -151,6 +159,7 @@ class SetWriter:
             for recording, source, seconds in found:
                 wav.write(f"{recording} {source}\n")
                 lengths.write(f"{recording} {seconds:.6f}\n")
+        self._count_tags()
         self._files["spk2utt"].write("\n")
         self._stack.close()
         for name, count in self._have.items():

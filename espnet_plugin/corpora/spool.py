@@ -51,6 +51,7 @@ CREATE TABLE IF NOT EXISTS skips (unit INT, n INT, item TEXT, reason TEXT, detai
 CREATE TABLE IF NOT EXISTS made_by (value TEXT);
 CREATE TABLE IF NOT EXISTS notes (unit INT, note TEXT, n INT);
 """
+_SAFE = re.compile(r"[A-Za-z0-9_.-]+")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
 _UNSAFE_SPEAKER = re.compile(r"[^A-Za-z0-9_.]")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff]")
@@ -66,9 +67,9 @@ def safe_id(name: str, speaker: bool = False) -> str:
     Letters, digits, ``_`` and ``.`` stay, in a speaker no ``-``: that joins speaker and utterance,
     and sorts before all of them, so that sorting by speaker and by utterance agree.
     """
+    if len(name) <= _ID_LENGTH and _SAFE.fullmatch(name) and not (speaker and "-" in name):
+        return name
     safe = (_UNSAFE_SPEAKER if speaker else _UNSAFE).sub("_", name)
-    if safe == name and 0 < len(safe) <= _ID_LENGTH:
-        return safe
     digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=5).hexdigest()
     return f"{safe[:_ID_LENGTH]}_{digest}"
 

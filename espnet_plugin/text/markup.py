@@ -17,7 +17,7 @@ An opened language that is never closed lasts to the next language tag or the en
 that nothing opened covers the one word before it.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import regex as re
 
@@ -54,8 +54,7 @@ _SIGN = re.compile(r"[<(*~_#\[!]")
 _GLOSS = re.compile(r"(?<=[\p{L}\p{M}]):\s*[\p{L}\p{M}][^:]*")
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(NamedTuple):
     """A run of plain text.
 
     Attributes:
@@ -112,7 +111,7 @@ def _split_languages(text: str) -> list[Segment]:
 
 
 def _language_segment(text: str, language: str | None) -> Segment:
-    return Segment(_GLOSS.sub(" ", text) if language else text, language)
+    return Segment(_GLOSS.sub(" ", text) if language and ":" in text else text, language)
 
 
 def _tag_last_word(segments: list[Segment], tag: str) -> None:
@@ -127,7 +126,7 @@ def _split_marked_words(segment: Segment) -> list[Segment]:
         return [segment]
     pieces: list[Segment] = []
     position = 0
-    for match in _OTHER_PAIR.finditer(segment.text):
+    for match in _OTHER_PAIR.finditer(segment.text) if "<" in segment.text else ():
         pieces.append(Segment(segment.text[position : match.start()], segment.tag))
         # <P1>..</P1> and the like mark a passage, not a language, and keep what surrounds them.
         kind = segment.tag if len(match[1]) <= 3 else "other"

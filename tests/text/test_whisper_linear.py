@@ -30,6 +30,14 @@ def test_the_same_as_transformers(pieces: list[str], between: str) -> None:
     assert whisper_normalizer("ja")(text) == BasicTextNormalizer(split_letters=True)(text)
 
 
+def test_single_words_are_the_same_as_transformers() -> None:
+    english = EnglishTextNormalizer(english_spellings())
+    words = [*PIECES, *english.standardize_numbers.words, *list(english_spellings())[::10]]
+    words += ["wanna", "Mr", "st", "Col", "hmm", "s", "th", "half", "o", "Colour", "school", "imma"]
+    for word in words:
+        assert whisper_normalizer("en")(word) == english(word), word
+
+
 def test_numbers_that_a_recogniser_can_write_are_whole() -> None:
     assert whisper_normalizer("en")("one " * 448).split() == ["1" * 448]
     rng = random.Random(0)
