@@ -3,7 +3,7 @@
 import json
 import logging
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from espnet_plugin.checkpoint import (
 )
 from espnet_plugin.groups import GROUPS, group_of, is_fixed
 from espnet_plugin.training.curve import CURVE, read_curve
-from espnet_plugin.training.saving import remove_checkpoints
+from espnet_plugin.training.saving import WEIGHTS, remove_checkpoints
 
 KEEPS = ("best", "last", "average")
 TRAINING = "training.json"
@@ -94,20 +94,8 @@ def finish(
     """
     output, curve = Path(output_dir), read_curve(Path(output_dir) / CURVE)
     trained = [row for row in curve if row["epoch"] > 0]
-    if keep == "average":
-        found = sorted(output.glob(f"{criterion[0]}.{criterion[1]}.ave_*best.pth"))
-        source = next((p for p in reversed(found) if not p.is_symlink()), None)
-        if source is None:
-            raise FileNotFoundError(
-                f"{output}: no averaged checkpoint; --keep average needs --keep_nbest_models >= 2"
-            )
-    else:
-        best_file = f"{criterion[0]}.{criterion[1]}.best.pth"
-        source = output / (best_file if keep == "best" else "latest.pth")
-    if not source.exists():
-        raise FileNotFoundError(f"{source} is missing: training has not finished an epoch")
-    # Safe loading only: a checkpoint is tensors, nothing else is unpickled.
-    weights = torch.load(source.resolve(), map_location="cpu", weights_only=True)
+    sources = _sources(output, keep, criterion)
+    weights = _average(sources)
     adapted = {"model." + n.removeprefix("whisper.") for n in lora.adapted(weights)}
     if adapters:
         weights = lora.merged(weights, str(init_dir), adapters)
@@ -130,12 +118,12 @@ def finish(
         )
     lowest = min(row["valid_loss"] for row in trained)
     # The file says which epoch it is: what is best by, say, a WER may be so in several.
-    kept = re.fullmatch(r"(\d+)epoch\.pth", source.resolve().name)
+    kept = re.fullmatch(r"(\d+)epoch\.pth", sources[0].name) if len(sources) == 1 else None
     chosen = next((row for row in trained if kept and row["epoch"] == int(kept[1])), None)
     record = {
         "stage": stage,
         "start": str(init_dir),
-        "checkpoint": source.resolve().name,
+        "checkpoint": ", ".join(source.name for source in sources),
         "keep": keep,
         "criterion": " ".join(criterion),
         "lora": {group: asdict(each) if each else lora.FULL for group, each in adapters.items()}
@@ -159,6 +147,40 @@ def finish(
         remove_checkpoints(output)
     write_json(output / TRAINING, record)  # last: its presence says that the system is finished
     return proof
+
+
+def _sources(output: Path, keep: str, criterion: tuple[str, str, str]) -> list[Path]:
+    """Return the weights file to keep, or several that are still to be averaged.
+
+    Where a run ends with fewer epochs than ESPnet is to average, it makes no average, and the
+    files of all epochs are there.
+    """
+    name = f"{criterion[0]}.{criterion[1]}"
+    if keep != "average":
+        source = output / (f"{name}.best.pth" if keep == "best" else "latest.pth")
+        if not source.exists():
+            raise FileNotFoundError(f"{source} is missing: training has not finished an epoch")
+        return [source.resolve()]
+    averages = [p for p in output.glob(f"{name}.ave_*best.pth") if not p.is_symlink()]
+    if averages:
+        return [max(averages, key=lambda path: path.stat().st_mtime_ns)]
+    epochs = [path for path in output.glob(WEIGHTS) if not path.is_symlink()]
+    if not epochs:
+        raise FileNotFoundError(f"{output}: no weights: training has not finished an epoch")
+    epochs.sort(key=lambda path: int(path.name.removesuffix("epoch.pth")))
+    logging.warning(
+        "%s: --keep average of all epochs, %d: no more were trained", output.name, len(epochs)
+    )
+    return epochs
+
+
+def _average(sources: Sequence[Path]) -> dict[str, torch.Tensor]:
+    """Load weights files (safely: tensors, nothing else is unpickled); of several, their mean."""
+    weights: dict[str, torch.Tensor] = torch.load(sources[0], map_location="cpu", weights_only=True)
+    for source in sources[1:]:
+        for name, tensor in torch.load(source, map_location="cpu", weights_only=True).items():
+            weights[name] = weights[name] + tensor
+    return weights if len(sources) == 1 else {n: t / len(sources) for n, t in weights.items()}
 
 
 def is_finished(output_dir: str | Path) -> bool:

@@ -179,6 +179,11 @@ class AsyncSwitchTask(ASRTask):
                 "--keep average does not go with --lora: the average of adapters is not that of "
                 "the models; use best or last"
             )
+        best = args.keep_nbest_models
+        if args.keep == "average" and max([best] if isinstance(best, int) else best, default=1) < 2:
+            raise ValueError(
+                f"--keep average needs --keep_nbest_models of 2 or more epochs, got {best}"
+            )
         if args.freeze_param:
             raise ValueError(f"--freeze_param: the stage decides; '{stage.name}' trains a set")
         criteria = [args.early_stopping_criterion, *args.best_model_criterion]

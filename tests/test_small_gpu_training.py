@@ -94,6 +94,7 @@ def test_eight_bits_are_resumed(
         ({"lora": "ffn=4"}, "stage adapt_align does not train ffn"),
         ({"lora": "cross_attn=0"}, "rank of cross_attn is a whole number above 0"),
         ({"lora": "cross_attn=4", "keep": "average"}, "average of adapters is not that of"),
+        ({"keep": "average"}, "needs --keep_nbest_models of 2 or more epochs, got 1"),
         ({"checkpointing": "som"}, "checkpointing is none, encoder, decoder, all"),
     ],
 )
