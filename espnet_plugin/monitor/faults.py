@@ -5,6 +5,7 @@ a `Fault` in place of the data, `TolerantCollate` makes the batch of what is lef
 ids (`BatchIds`) carry the faults to the process that trains.
 """
 
+import logging
 import struct
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -45,6 +46,7 @@ class TolerantDataset(AbsDataset):
     def __init__(self, dataset: Any) -> None:
         """Wrap a dataset."""
         self.dataset = dataset
+        logging.root.addFilter(_is_not_espnets)
 
     def has_name(self, name: str) -> bool:
         """Tell whether the data have an entry of this name."""
@@ -70,6 +72,11 @@ class TolerantDataset(AbsDataset):
             words = words.replace("System error.", "no such file, or it may not be read")
             return uid, Fault(str(uid), words.removeprefix(f"utterance {uid}: "))
         return item
+
+
+def _is_not_espnets(record: logging.LogRecord) -> bool:
+    """Drop ESPnet's line about each failed reading, in every pass: `Ledger` tells it once."""
+    return not str(record.msg).startswith("Error happened with path=")
 
 
 class TolerantCollate:
