@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,19 @@ import pytest
 from espnet_plugin.quick_start import quick_start
 
 quick_start()
+
+
+def pytest_collection_finish() -> None:
+    """Leave modules, torch and ESPnet, out of all garbage collections to come."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish() -> None:
+    """Collect once: at its end pytest does ten times, each a second in a process this large."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
