@@ -13,6 +13,7 @@ import torch.utils.serialization.config  # not loaded by torch itself
 from espnet2.train.reporter import Reporter, SubReporter
 from espnet2.train.trainer import Trainer, TrainerOptions
 from espnet2.utils.build_dataclass import build_dataclass
+from torch.nn.parallel import DistributedDataParallel
 
 from espnet_plugin.cli import progress
 from espnet_plugin.distributed import check_even
@@ -209,7 +210,7 @@ class AsyncSwitchTrainer(Trainer):
         # What watches batches goes between `iterator` and `Batches`. It gives one for each that it
         # takes: a resumed run skips as many as `Batches` counted.
         with watch.training(model, iterator, reporter, options, run.updates, done) as watched:
-            batches = Batches(watched, run, reporter, cls._between, done)
+            batches = Batches(watched, run, reporter, partial(cls._between, model), done)
             invalid = super().train_one_epoch(
                 model,
                 batches,
@@ -229,12 +230,15 @@ class AsyncSwitchTrainer(Trainer):
         return invalid and not reporter.stats.get("grad_norm")
 
     @classmethod
-    def _between(cls, done: int) -> None:
+    def _between(cls, model: torch.nn.Module, done: int) -> None:
         """Stop between two updates of an epoch, if a signal asked for it."""
         run = cls._run
         run.done = done
         if done % run.options.accum_grad == 0:
             run.stop_if_asked()
+        if isinstance(model, DistributedDataParallel):
+            # As DDP's `no_sync`: gradients are exchanged once an update, not once a batch.
+            model.require_backward_grad_sync = (done + 1) % run.options.accum_grad == 0
 
     @classmethod
     def _until_stopped(cls, batches: Iterable[Any], count: int) -> Iterator[Any]:

@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -267,6 +268,32 @@ def test_two_processes_train_as_one_does(
     compare(tmp_path / "one", tmp_path / "two")
     if stage != "adapt_text":
         compare(tmp_path / "two", tmp_path / "sharded", 1e-6, 1e-6)
+
+
+def test_gradients_are_exchanged_once_an_update() -> None:
+    run_ranks(1, exchange)
+
+
+def exchange(rank: int, world: int) -> None:
+    from espnet_plugin.trainer import AsyncSwitchTrainer
+
+    dist.init_process_group("gloo", rank=rank, world_size=world)
+    model, exchanged = DistributedDataParallel(torch.nn.Linear(2, 1)), []
+
+    def hook(_: None, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+        exchanged.append(done)
+        found: torch.futures.Future[torch.Tensor] = torch.futures.Future()
+        found.set_result(bucket.buffer())
+        return found
+
+    model.register_comm_hook(None, hook)
+    run: Any = SimpleNamespace(options=SimpleNamespace(accum_grad=3), stop_if_asked=lambda: None)
+    AsyncSwitchTrainer._run = run
+    for done in range(7):
+        AsyncSwitchTrainer._between(model, done)
+        model(torch.ones(1, 2)).sum().backward()
+    assert exchanged == [2, 5]
+    dist.destroy_process_group()
 
 
 def uneven(rank: int, world: int, output: str) -> None:
