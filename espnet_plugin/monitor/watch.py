@@ -26,9 +26,10 @@ from espnet_plugin.monitor.ranks import Ranks
 from espnet_plugin.monitor.signatures import Finding, Row, detect
 from espnet_plugin.monitor.spikes import Level
 from espnet_plugin.monitor.work import Estimate
+from espnet_plugin.training.saving import LEDGER
 
 STATE = "watch.json"
-KEPT = 4  # places whose state is kept: a resumed run may fall back to an older checkpoint
+KEPT = 4  # latest places whose state is kept, besides those of the checkpoints that are there
 
 
 class Watch:
@@ -319,7 +320,11 @@ class Watch:
             "skipped": skipped,
             "spikes": spikes,
         }
-        write_json(path, dict(list(state.items())[-KEPT:]))
+        ledger = self.output_dir / LEDGER  # with --checkpoint_seconds they may be of long ago
+        entries = read_json(ledger) if ledger.is_file() else []
+        needed = {"{}:{}".format(*entry["position"]) for entry in entries}
+        late = list(state)[-KEPT:]
+        write_json(path, {at: value for at, value in state.items() if at in late or at in needed})
 
     def _restore(self) -> None:
         """Go on from what was kept at this place, if anything."""

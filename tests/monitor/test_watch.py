@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 import torch
 
+from espnet_plugin.checkpoint import read_json, write_json
 from espnet_plugin.iterators import BatchLines
 from espnet_plugin.monitor import meter
 from espnet_plugin.monitor.console import drop_shown
 from espnet_plugin.monitor.events import Events, read_events
 from espnet_plugin.monitor.options import TrainingError
 from espnet_plugin.monitor.signatures import Finding
+from espnet_plugin.monitor.watch import STATE
+from espnet_plugin.training.saving import LEDGER
 from tests.monitor.runs import Batch, Run, batch, faulty
 
 
@@ -120,6 +123,16 @@ def test_a_resumed_run_goes_on_with_the_level_and_the_counts(tmp_path: Path) -> 
     second.schedule.load_state_dict(first.schedule.state_dict())
     assert same(second.train([bad, *BATCHES], epoch=2), expected)
     assert second.watch.ledger.seen == whole.watch.ledger.seen
+
+
+def test_the_state_that_a_checkpoint_of_long_ago_needs_is_kept(tmp_path: Path) -> None:
+    run = Run(tmp_path / "out")
+    for epoch in range(1, 9):
+        run.train(BATCHES[:2], epoch=epoch)
+        if epoch == 2:
+            write_json(tmp_path / "out" / LEDGER, [{"position": [3, 0]}, {"position": [2, 0]}])
+    kept = read_json(tmp_path / "out" / STATE)
+    assert list(kept) == ["2:0", "3:0", "6:0", "7:0", "8:0", "9:0"]
 
 
 def test_bad_utterances_are_counted_named_and_summed_up(tmp_path: Path) -> None:
