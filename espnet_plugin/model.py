@@ -157,7 +157,7 @@ class AsyncSwitchModel(ESPnetASRModel):
         if self.autocast != "auto":
             return self.autocast == "bfloat16"
         if device.type == "cuda":
-            return torch.cuda.is_bf16_supported()
+            return torch.cuda.is_bf16_supported(including_emulation=False)  # T4, V100: slower
         return device.type == "cpu" and torch.cpu._is_amx_tile_supported()
 
     def _autocast(self, device: torch.device) -> AbstractContextManager[Any]:

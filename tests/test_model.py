@@ -1,6 +1,7 @@
 """The ESPnet model: losses, statistics, and what one step of each stage moves."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -55,6 +56,18 @@ def test_one_step_moves_the_stages_groups_only(tiny_whisper: Path, stage: str) -
     for name, tensor in model.state_dict().items():
         if group_of(name) not in STAGES[stage].trains or is_fixed(name):
             assert torch.equal(tensor, before[name]), f"{name} moved"
+
+
+@pytest.mark.parametrize(("generation", "half"), [(7, False), (8, True)])
+def test_a_gpu_that_emulates_bfloat16_is_not_asked_to(
+    tiny_whisper: Path, monkeypatch: pytest.MonkeyPatch, generation: int, half: bool
+) -> None:
+    properties = SimpleNamespace(major=generation)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+    model = AsyncSwitchModel(tiny_whisper)
+    assert model._half(torch.device("cuda")) == half
 
 
 def freeze(model: AsyncSwitchModel, stage: str) -> set[str]:
