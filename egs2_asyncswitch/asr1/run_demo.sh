@@ -43,7 +43,7 @@ touch exp/.demo  # make clean may remove what a demo made
     --lang_tokens "cs:ms ms:ms en:en es:es" \
     --pad_train batch \
     --pad_decode batch \
-    --train_workers 2 \
+    --train_workers 1 \
     --decode_batch 64 \
     --decode_workers 2 \
     --decode_override whisper_base:tail=4 \
@@ -56,5 +56,5 @@ touch exp/.demo  # make clean may remove what a demo made
     --merge_ratios "0.2 0.4 0.6 0.8" \
     --hub_card conf/demo/card.yaml \
     --require true \
-    --stage_seconds "20 2 4 1 130 7 2 290 1 1 5 300 14" \
+    --stage_seconds "25 2 4 1 145 7 2 120 48 260 6 365 16" \
     "$@"
