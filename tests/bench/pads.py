@@ -13,9 +13,7 @@ reference words, normalised, and seconds. Interrupted with `--work`, it goes on 
 
 import argparse
 import json
-import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -24,7 +22,8 @@ from typing import Any
 
 import yaml
 
-from tests.bench.stage1 import MALLOC, machine
+from tests.bench.running import give_out, start_with_malloc
+from tests.bench.stage1 import machine
 
 RECIPE = Path(__file__).parents[2] / "egs2_asyncswitch" / "asr1"
 TRAIN = {"batch": "batch", "30s": "30s", "mixture": "batch:0.75,30s:0.25"}
@@ -177,14 +176,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
             raise FileNotFoundError(f"{path} is missing: make demo makes it, or name another")
     with tempfile.TemporaryDirectory() as folder:
         found = measure(args, Path(args.work or folder))
-    print("\n".join(table(found)), flush=True)
-    if args.json:
-        Path(args.json).write_text(json.dumps(found, indent=1) + "\n")
-    return found
+    return give_out(found, table(found), args.json)
 
 
 if __name__ == "__main__":
-    if any(os.environ.get(name) != value for name, value in MALLOC.items()):
-        os.environ |= MALLOC  # read by glibc when a process starts
-        os.execv(sys.executable, [sys.executable, "-m", "tests.bench.pads", *sys.argv[1:]])
+    start_with_malloc("tests.bench.pads")
     main()

@@ -17,8 +17,6 @@ Before the first stage both compute the loss of the same utterances, ours with e
 """
 
 import argparse
-import json
-import os
 import sys
 import tempfile
 import time
@@ -28,7 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.bench.stage1 import MALLOC, machine
+from tests.bench.running import give_out, start_with_malloc
+from tests.bench.stage1 import machine
 
 RECIPE = Path(__file__).parents[2] / "egs2_asyncswitch" / "asr1"
 STAGES = ("adapt_align", "adapt_full")
@@ -312,14 +311,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--json", help="write the figures there as well")
     args = parser.parse_args(argv)
     found = measure(args)
-    print("\n".join(table(found)), flush=True)
-    if args.json:
-        Path(args.json).write_text(json.dumps(found, indent=1) + "\n")
-    return found
+    return give_out(found, table(found), args.json)
 
 
 if __name__ == "__main__":
-    if any(os.environ.get(name) != value for name, value in MALLOC.items()):
-        os.environ |= MALLOC  # read by glibc when a process starts
-        os.execv(sys.executable, [sys.executable, "-m", "tests.bench.paired", *sys.argv[1:]])
+    start_with_malloc("tests.bench.paired")
     main()

@@ -25,7 +25,6 @@ shapes of the step. The environment is the recipe's (path.sh: glibc keeps freed 
 """
 
 import argparse
-import json
 import os
 import platform
 import sys
@@ -38,6 +37,8 @@ from typing import Any
 
 import numpy as np
 
+from tests.bench.running import give_out, start_with_malloc
+
 SIZES = {  # width, decoder layers, heads
     "tiny": (64, 2, 2),
     "base": (512, 6, 8),
@@ -47,7 +48,6 @@ SIZES = {  # width, decoder layers, heads
 SYSTEMS = ("a", "a1", "a1_bf16", "b", "c", "b_comp", "c_comp")
 FRAMES = 1500
 CORPUS = 20_000  # lines
-MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
 
 
 @dataclass
@@ -351,14 +351,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--json", help="write the figures there as well")
     args = parser.parse_args(argv)
     found = measure(args)
-    print("\n".join(table(found)), flush=True)
-    if args.json:
-        Path(args.json).write_text(json.dumps(found, indent=1) + "\n")
-    return found
+    return give_out(found, table(found), args.json)
 
 
 if __name__ == "__main__":
-    if any(os.environ.get(name) != value for name, value in MALLOC.items()):
-        os.environ |= MALLOC  # read by glibc when a process starts
-        os.execv(sys.executable, [sys.executable, "-m", "tests.bench.stage1", *sys.argv[1:]])
+    start_with_malloc("tests.bench.stage1")
     main()
