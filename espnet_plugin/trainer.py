@@ -23,7 +23,7 @@ from espnet_plugin.monitor.console import SHOWN, drop_shown
 from espnet_plugin.sharding import consolidate
 from espnet_plugin.training import midway, resuming
 from espnet_plugin.training.curve import CURVE, read_curve
-from espnet_plugin.training.disk import check_room, tensor_bytes
+from espnet_plugin.training.disk import check_checkpoints, tensor_bytes
 from espnet_plugin.training.progress import Batches, Run, mean
 from espnet_plugin.training.saving import CHECKPOINT, EXTRA, Checkpoints
 from espnet_plugin.training.valid_wer import ValidWer
@@ -118,7 +118,7 @@ class AsyncSwitchTrainer(Trainer):
         best = options.keep_nbest_models
         files = 3 + (best if isinstance(best, int) else max(best, default=1))
         sizes = tensor_bytes(model.state_dict()), moving, files
-        if warning := check_room(Path(options.output_dir), *sizes):
+        if warning := check_checkpoints(Path(options.output_dir), *sizes):
             cls._run.checkpoints.say(warning)
 
     @classmethod

@@ -1,7 +1,6 @@
 """Two model directories merged into others, in one pass over the files and in bounded memory."""
 
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,6 +25,7 @@ from espnet_plugin.checkpoint import (
 from espnet_plugin.merge.pair import Pair
 from espnet_plugin.merge.ratios import DEFAULT_RATIO, check_ratios
 from espnet_plugin.merge.stream import Target, stream
+from espnet_plugin.room import check_room
 
 RECORD = "merge.json"
 FORMULA = "ratio * tuned + (1 - ratio) * base, in float32"
@@ -100,7 +100,9 @@ def merge_sweep(
     if not todo:
         return [Path(output) for output in outputs.values()]
     shards = split_shards({name: pair.nbytes(name) for name in pair.names}, shard_bytes)
-    _check_room(pair, [Path(outputs[ratio]) for ratio in todo])
+    size = sum(pair.nbytes(name) for name in pair.names)
+    what = f"{len(todo)} outputs of {size / 1e9:.2f} GB each are written"
+    check_room([(Path(outputs[ratio]), size) for ratio in todo], what)
     stored = pair.dtypes[EMBEDDING]
     with ExitStack() as stack:
         targets = []
@@ -184,21 +186,6 @@ def _check_places(base: Path, tuned: Path, outputs: Sequence[str | Path]) -> Non
                 raise ValueError(f"the output {output} is the {side} model, which would be lost")
         if places.count(output) > 1:
             raise ValueError(f"two ratios would be written to {output}")
-
-
-def _check_room(pair: Pair, outputs: Sequence[Path]) -> None:
-    """Check that the disks have room; a full disk would be noticed only at the end."""
-    size = sum(pair.nbytes(name) for name in pair.names)
-    needed: dict[int, int] = {}
-    for output in outputs:
-        there = next(p for p in (output.absolute(), *output.absolute().parents) if p.exists())
-        device = there.stat().st_dev
-        needed[device] = needed.get(device, 0) + size
-        if needed[device] > (free := shutil.disk_usage(there).free):
-            raise ValueError(
-                f"{output}: no room: {len(outputs)} outputs of {size / 1e9:.2f} GB each, "
-                f"{free / 1e9:.2f} GB are free"
-            )
 
 
 def size_in_bytes(size: int | str | None) -> int | None:

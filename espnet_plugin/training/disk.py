@@ -2,18 +2,15 @@
 
 import errno
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from espnet_plugin.room import DiskError, check_room, free_bytes, size
+
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{6}\.\d+\.[0-9a-f]{8}\.tmp")  # as `temporary_sibling` names
 FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-class DiskError(ValueError):
-    """A file could not be written; the message says what is still whole and what to do."""
 
 
 def tensor_bytes(value: Any) -> int:
@@ -25,20 +22,6 @@ def tensor_bytes(value: Any) -> int:
     if isinstance(value, list | tuple):
         return sum(tensor_bytes(part) for part in value)
     return 0
-
-
-def size(count: float) -> str:
-    """Return a number of bytes for people."""
-    for unit in ("bytes", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}" if unit != "bytes" else f"{count:.0f} bytes"
-        count /= 1000
-    return f"{count:,.1f} GB"
-
-
-def free_bytes(directory: Path) -> int:
-    """Return what an ordinary user may still write to a directory's disk."""
-    return shutil.disk_usage(directory).free
 
 
 @contextmanager
@@ -76,7 +59,7 @@ def remove_leftovers(directory: Path) -> list[str]:
     return sorted(path.name for path in found)
 
 
-def check_room(directory: Path, model: int, moving: int, weights: int) -> str | None:
+def check_checkpoints(directory: Path, model: int, moving: int, weights: int) -> str | None:
     """Check before a run that its checkpoints fit.
 
     The estimate takes two moments for each moving parameter, as Adam has.
@@ -94,22 +77,17 @@ def check_room(directory: Path, model: int, moving: int, weights: int) -> str | 
         DiskError: If a checkpoint could not be replaced safely: two of them do not fit.
     """
     checkpoint = model + 2 * moving
-    have = free_bytes(directory) + sum(
-        p.stat().st_size for p in directory.glob("*.pth") if not p.is_symlink()
+    held = sum(p.stat().st_size for p in directory.glob("*.pth") if not p.is_symlink())
+    two, three = (count * checkpoint + weights * model - held for count in (2, 3))
+    said = f"A checkpoint takes about {size(checkpoint)}, the model {size(model)}"
+    check_room(
+        [(directory, two)],
+        f"{said}, and one is written beside the one before: make room, or give another "
+        "--output_dir",
     )
-    two, three = (count * checkpoint + weights * model for count in (2, 3))
-    said = (
-        f"{directory}: {size(have)} are free; a checkpoint takes about {size(checkpoint)}, the "
-        f"model {size(model)}"
-    )
-    if have < two:
-        raise DiskError(
-            f"{said}: {size(two)} are needed to write one beside the one before. Make room, or "
-            "give another --output_dir"
-        )
-    if have < three:
+    if (free := free_bytes(directory)) < three:
         return (
-            f"{said}: {size(three)} would keep two and write a third. The older one will be "
-            "removed before each write"
+            f"{directory}: {size(free)} are free. {said}: {size(three)} would keep two and write "
+            "a third. The older one will be removed before each write"
         )
     return None

@@ -9,7 +9,8 @@ import torch
 from espnet2.train.reporter import Reporter
 
 from espnet_plugin.checkpoint import atomic_write, read_json, sha256_file
-from espnet_plugin.training.disk import remove_leftovers, size
+from espnet_plugin.room import size
+from espnet_plugin.training.disk import remove_leftovers
 from espnet_plugin.training.saving import (
     CHECKPOINT,
     KEPT,

@@ -23,7 +23,8 @@ from typing import IO, Any
 import torch
 
 from espnet_plugin.checkpoint import atomic_write, fsync_dir, temporary_sibling, write_json
-from espnet_plugin.training.disk import free_bytes, named_errors, size, tensor_bytes
+from espnet_plugin.room import free_bytes, size
+from espnet_plugin.training.disk import named_errors, tensor_bytes
 
 CHECKPOINT = "checkpoint.pth"
 PREVIOUS = "checkpoint.previous.pth"

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import torch
 
+from espnet_plugin import room
 from espnet_plugin.checkpoint import temporary_sibling
+from espnet_plugin.room import DiskError
 from espnet_plugin.training import disk, saving
-from espnet_plugin.training.disk import DiskError, check_room
+from espnet_plugin.training.disk import check_checkpoints
 from espnet_plugin.training.saving import CHECKPOINT, KEPT, LEDGER, PREVIOUS, Checkpoints
 
 
@@ -160,13 +162,14 @@ def test_room_is_checked_before_the_run(
 ) -> None:
     # a checkpoint is 10 + 2 * 5 = 20 bytes; two and two files of weights are 60; 2 are there
     (tmp_path / "1epoch.pth").write_bytes(b"xx")
-    monkeypatch.setattr(disk, "free_bytes", lambda path: free)
+    for module in (room, disk):
+        monkeypatch.setattr(module, "free_bytes", lambda path: free)
     if outcome == "error":
-        with pytest.raises(DiskError, match="60 bytes are needed to write one beside"):
-            check_room(tmp_path, 10, 5, 2)
+        with pytest.raises(DiskError, match="58 bytes are needed, 57 .* one is written beside"):
+            check_checkpoints(tmp_path, 10, 5, 2)
     else:
-        said = check_room(tmp_path, 10, 5, 2)
-        assert (said is not None and "80 bytes would keep two" in said) == (outcome == "warning")
+        said = check_checkpoints(tmp_path, 10, 5, 2)
+        assert (said is not None and "78 bytes would keep two" in said) == (outcome == "warning")
 
 
 def test_leftovers_of_any_machine_are_removed(tmp_path: Path) -> None:
