@@ -155,8 +155,6 @@ def test_no_room_on_the_disk(make, tmp_path, monkeypatch):
     merge(base, tuned, tmp_path / "one")
     match = r"0\.\d: no room: .* 300 kB are free\. 4 outputs of 0\.00 GB"
     with pytest.raises(ValueError, match=match):
-        ValueError, match=r"0\.\d: no room: .* 300 kB are free\. 4 outputs of 0\.00 GB"
-    ):
         merge_sweep(base, tuned, {r: tmp_path / f"{r}" for r in (0.2, 0.4, 0.6, 0.8)})
     assert not list(tmp_path.glob("0.*"))
 
