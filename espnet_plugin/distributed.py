@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sized
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from espnet2.train.distributed_utils import get_node_rank
@@ -127,6 +128,29 @@ def parting() -> Iterator[None]:
             torch.distributed.destroy_process_group()
 
 
+def gather(value: Any, group: Any = None) -> list[Any]:
+    """Return every process's value, by rank; all of them call it. Slow: for rare events.
+
+    Args:
+        value: A Python object.
+        group: Of processes; None is all.
+    """
+    if not _together():
+        return [value]
+    values: list[Any] = [None] * torch.distributed.get_world_size(group)
+    torch.distributed.all_gather_object(values, value, group=group)
+    return values
+
+
+def from_first(value: Any) -> Any:
+    """Return the first process's value on all; all of them call it. Slow: for rare events."""
+    if not _together():
+        return value
+    values = [value]
+    torch.distributed.broadcast_object_list(values, 0)
+    return values[0]
+
+
 def check_even(batches: Sized, what: str) -> None:
     """Check that all processes have equally many batches, before the first.
 
@@ -139,10 +163,7 @@ def check_even(batches: Sized, what: str) -> None:
     Raises:
         ValueError: If they differ, in every process; says how many each has.
     """
-    if not _together():
-        return
-    counts = [0] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(counts, len(batches))
+    counts = gather(len(batches))
     if len(set(counts)) > 1:
         raise ValueError(f"{what}: the processes have unequal numbers of batches, {counts}")
 

@@ -16,6 +16,8 @@ import torch
 import torch.distributed as dist
 from torch.distributed.optim import ZeroRedundancyOptimizer
 
+from espnet_plugin.distributed import gather
+
 _Zero: Any = ZeroRedundancyOptimizer  # torch's stub leaves out what is extended here
 
 
@@ -89,8 +91,7 @@ class ShardedOptimizer(_Zero):  # type: ignore[misc]
         mine = self.optim.state
         index = {p: i for i, p in enumerate(self._index_to_param) if p in mine}
         facts = {i: {k: _fact(v) for k, v in mine[p].items()} for p, i in index.items()}
-        everyone: list[Any] = [None] * self.world_size
-        dist.all_gather_object(everyone, facts, group=self.process_group)
+        everyone = gather(facts, self.process_group)
         state: dict[int, dict[str, Any]] = {}
         for owner, known in enumerate(everyone):
             for number, values in known.items():

@@ -16,7 +16,7 @@ from espnet2.utils.build_dataclass import build_dataclass
 from torch.nn.parallel import DistributedDataParallel
 
 from espnet_plugin.cli import progress
-from espnet_plugin.distributed import check_even
+from espnet_plugin.distributed import check_even, gather
 from espnet_plugin.freeze import FreezeSchedule
 from espnet_plugin.monitor import start as monitor
 from espnet_plugin.monitor.console import SHOWN, drop_shown
@@ -199,7 +199,7 @@ class AsyncSwitchTrainer(Trainer):
                     "epoch": epoch,
                     "batches": batches,
                     "report": midway.pack_report(reporter),
-                    "random": midway.gathered(midway.random_state(), run.world > 1),
+                    "random": gather(midway.random_state()),
                 },
             }
             watch.save()

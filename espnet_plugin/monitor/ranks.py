@@ -5,6 +5,8 @@ from typing import Any
 
 import torch
 
+from espnet_plugin.distributed import gather
+
 
 class Ranks:
     """The processes of a run.
@@ -37,8 +39,4 @@ class Ranks:
 
     def gather_objects(self, value: Any) -> list[Any]:
         """Return every rank's object, by rank; slow, for rare events. All ranks must call it."""
-        if self.size == 1:
-            return [value]
-        every: list[Any] = [None] * self.size
-        torch.distributed.all_gather_object(every, value)
-        return every
+        return gather(value)

@@ -107,15 +107,6 @@ def set_random_state(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state(state["cuda"])
 
 
-def gathered(value: Any, distributed: bool) -> list[Any]:
-    """Return every rank's value, in the order of ranks; all of them call it."""
-    if not distributed:
-        return [value]
-    values: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(values, value)
-    return values
-
-
 def pack_report(reporter: SubReporter) -> dict[str, Any]:
     """Return what an epoch has reported so far, as tensors; `unpack_report` is its inverse."""
     stats = {}

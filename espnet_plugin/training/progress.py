@@ -13,12 +13,13 @@ import torch
 from espnet2.train.reporter import SubReporter, aggregate
 
 from espnet_plugin.by_language import describe, summarise
+from espnet_plugin.distributed import from_first
 from espnet_plugin.freeze import FreezeSchedule
 from espnet_plugin.monitor.console import SHOWN
 from espnet_plugin.monitor.watch import Watch
 from espnet_plugin.training import stopping
 from espnet_plugin.training.curve import CURVE, Row, read_curve, write_curve
-from espnet_plugin.training.midway import Midway, gathered
+from espnet_plugin.training.midway import Midway
 from espnet_plugin.training.saving import Checkpoints
 
 
@@ -120,14 +121,13 @@ class Run:
         Raises:
             Stopped: Once the checkpoint is written.
         """
-        several = self.world > 1
-        if not stopping.agreed(several, "cuda" if self.options.ngpu else "cpu"):
+        if not stopping.agreed(self.world > 1, "cuda" if self.options.ngpu else "cpu"):
             return
         name = stopping.requested() or "a signal"
         where = f"epoch {self.epoch} after {self.done} batches"
         if self.write_midway is None:
             where = "the start: nothing was trained yet"
-        elif gathered(self.checkpoints.saved, several)[0] != (self.epoch, self.done):
+        elif from_first(self.checkpoints.saved) != (self.epoch, self.done):
             self.write_midway(self.done)
         self.wait()  # a rank that ended early would let the launcher end the one that writes
         self.say(
