@@ -69,7 +69,6 @@ def plan(
     output: str | Path,
     passes: int = 2,
     checks: int = 10,
-    ngpu: int = 1,
 ) -> dict[str, Any]:
     """Write a training configuration that is as long as some passes over a store.
 
@@ -79,7 +78,6 @@ def plan(
         output: The YAML to write.
         passes: Over the text.
         checks: Validations, and checkpoints, in each pass.
-        ngpu: Processes that share a pass.
 
     Returns:
         The configuration.
@@ -99,7 +97,7 @@ def plan(
         raise ValueError(f"{path}: batch_bins must be a whole number")
     made = TextStore(store).manifest
     positions = made["tokens"] + POSITIONS * made["lines"]
-    batches = math.ceil(positions / conf["batch_bins"] / max(1, ngpu))
+    batches = math.ceil(positions / conf["batch_bins"])  # of all processes together
     conf["num_iters_per_epoch"] = max(1, math.ceil(batches / checks))
     conf["max_epoch"] = passes * checks
     conf.pop("patience", None)  # the whole curve is wanted

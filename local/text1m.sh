@@ -53,7 +53,7 @@ for store in "$train" "$valid"; do
 done
 plugin text_experiment subset --store "$train" --output "$dumpdir/train" --lines "$lines" --seed "$seed"
 plugin text_experiment plan --store "$dumpdir/train" --config "$train_config" --output "$dumpdir/train.yaml" \
-    --passes "$passes" --checks "$checks" --ngpu "$ngpu"
+    --passes "$passes" --checks "$checks"
 # What is finished or begun with other settings is neither reported as these nor gone on with.
 asked=$(cat "$dumpdir/train.yaml" && echo "# $lines lines of $train, seed $seed, from $init_dir")
 if [ -e "$output_dir/text1m.yaml" ] && [ "$asked" != "$(cat "$output_dir/text1m.yaml")" ]; then

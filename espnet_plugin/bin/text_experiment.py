@@ -31,7 +31,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             add("--config", required=True, help="what else holds, as conf/train_text.yaml")
             add("--passes", type=int, default=2)
             add("--checks", type=int, default=10, help="validations in each pass")
-            add("--ngpu", type=int, default=1)
         else:
             add("--system", required=True, help="a finished system of stage 1")
     args = vars(options.parse_args(argv))
