@@ -24,6 +24,7 @@ from espnet_plugin.training.saving import WEIGHTS, remove_checkpoints
 
 KEEPS = ("best", "last", "average")
 TRAINING = "training.json"
+DEVICES = {"ngpu", "multiprocessing_distributed"}  # options that say what a run computes on
 PROOF = "freeze_proof.json"
 
 
@@ -204,14 +205,16 @@ def summary(output_dir: str | Path) -> str:
 def same_run(output_dir: str | Path, plan: dict[str, Any]) -> bool:
     """Tell whether a finished directory was made with this plan; records it where none is.
 
+    A run may go on with another number of GPUs, so those in a plan do not count.
+
     Raises:
         ValueError: If it was made, or begun, with another plan: nothing is overwritten.
     """
     path = Path(output_dir) / "plan.json"
     if path.is_file():
         old = json.loads(path.read_text(encoding="utf-8"))
-        if old != plan:
-            differ = sorted(k for k in {*old, *plan} if old.get(k) != plan.get(k))
+        keys = {*old, *plan} - DEVICES
+        if differ := sorted(k for k in keys if old.get(k) != plan.get(k)):
             raise ValueError(
                 f"{output_dir} was made with other settings ({', '.join(differ)}): remove it, or "
                 "choose another --expdir"

@@ -100,6 +100,11 @@ class TextIterFactory(AbsIterFactory):
             least=world_size if shuffle else 1,
         )
 
+    @property
+    def passes(self) -> dict[str, int]:
+        """Batches of a pass over the corpus."""
+        return {"text": self.batches.per_pass}
+
     def steps(self, epoch: int) -> range:
         """Return the numbers of an epoch's steps (epochs from 1)."""
         each = self.num_iters_per_epoch

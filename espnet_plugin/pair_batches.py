@@ -161,6 +161,11 @@ class PairIterFactory(AbsIterFactory):
         self.num_iters_per_epoch = num_iters_per_epoch
         self.per_epoch = num_iters_per_epoch or -(-1 // passes)
 
+    @property
+    def passes(self) -> dict[str, int]:
+        """Batches of a pass over the corpus, by padding."""
+        return {pad: len(plan.batches) for pad, plan in self.plans.items()}
+
     def steps(self, epoch: int) -> range:
         """Return the numbers of an epoch's steps (epochs from 1)."""
         return range((epoch - 1) * self.per_epoch, epoch * self.per_epoch)

@@ -152,7 +152,7 @@ def is_trained(system: System, plan: Plan) -> bool:
 
 
 def _record(command: list[str]) -> dict[str, Any]:
-    """Return what decides a training's result: its options and its configuration's text."""
+    """Return what a training is: its options and its configuration's text."""
     options = dict(zip(command[::2], command[1::2], strict=True))
     return {
         **{name.lstrip("-"): value for name, value in options.items()},

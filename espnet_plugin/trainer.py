@@ -16,7 +16,7 @@ from espnet2.utils.build_dataclass import build_dataclass
 from torch.nn.parallel import DistributedDataParallel
 
 from espnet_plugin.cli import progress
-from espnet_plugin.distributed import check_even, gather
+from espnet_plugin.distributed import check_even, from_first, gather
 from espnet_plugin.freeze import FreezeSchedule
 from espnet_plugin.monitor import start as monitor
 from espnet_plugin.monitor.console import SHOWN, drop_shown
@@ -25,7 +25,7 @@ from espnet_plugin.training import midway, resuming
 from espnet_plugin.training.curve import CURVE, read_curve
 from espnet_plugin.training.disk import check_checkpoints, tensor_bytes
 from espnet_plugin.training.progress import Batches, Run, mean
-from espnet_plugin.training.saving import CHECKPOINT, EXTRA, Checkpoints
+from espnet_plugin.training.saving import EXTRA, Checkpoints
 from espnet_plugin.training.valid_wer import ValidWer
 
 __all__ = ["CURVE", "AsyncSwitchTrainer", "Options", "read_curve"]
@@ -62,7 +62,8 @@ class AsyncSwitchTrainer(Trainer):
         `curve.csv`), so that one can see whether training helped at all.
 
         Raises:
-            ValueError: If no checkpoint that is there can be read, or the disk is too small.
+            ValueError: If no checkpoint that is there can be read or seen by all ranks, or the disk
+                is too small.
             Stopped: After a signal, once the checkpoint is written.
         """
         options, distributed = kwargs["trainer_options"], kwargs["distributed_option"]
@@ -83,8 +84,10 @@ class AsyncSwitchTrainer(Trainer):
                 audit = schedule.audit()
                 logging.info("what moves at the start:\n%s", audit, extra=SHOWN)
                 print(f"{run.label}: what moves at the start\n{audit}", flush=True)
-        run.wait()
-        resumed = options.resume and (output_dir / CHECKPOINT).exists()
+        # ESPnet asks this option and the disk, on each rank.
+        resumed = options.resume = resuming.agreed(output_dir, options.resume)
+        passes = getattr(kwargs["train_iter_factory"], "passes", None)
+        checkpoints.about = {"processes": run.world, "passes": passes}
         watch = run.watch = monitor.start(
             output_dir, run.label, options, kwargs["model"], run.world, resumed
         )
@@ -132,19 +135,23 @@ class AsyncSwitchTrainer(Trainer):
         run, options = cls._run, cls._run.options
         checkpoints, criteria = run.checkpoints, options.best_model_criterion
         checkpoints.reporter = reporter.state_dict()
-        run.midway = midway.Midway.read(Path(checkpoint), run.world)
+        at = run.midway = midway.Midway.read(Path(checkpoint))
+        done = (at.epoch, at.batches) if at else (reporter.get_epoch() + 1, 0)
+        if len(set(places := gather(done))) > 1:
+            raise ValueError(f"{checkpoint}: the processes read other files, of {places}")
+        checkpoints.saved = done
         if run.main:
             resuming.restore_weights(checkpoints, reporter, model)
-        run.wait()
-        best = options.keep_nbest_models
-        best = best if isinstance(best, int) else max(best, default=1)
-        say = checkpoints.say if run.main else logging.debug
-        resuming.forget_missing(run.output_dir, reporter, criteria, best, say)
-        if run.main:
+            best = options.keep_nbest_models
+            best = best if isinstance(best, int) else max(best, default=1)
+            say = checkpoints.say
+            resuming.forget_missing(run.output_dir, reporter, criteria, best, say)
             resuming.link_best(run.output_dir, reporter, criteria)
-        at = run.midway
-        done = (at.epoch, at.batches) if at else (reporter.get_epoch() + 1, 0)
-        checkpoints.saved = done
+            before = checkpoints.entries[0].get("about", {}) if checkpoints.entries else {}
+            for change in resuming.changes(before, checkpoints.about):
+                say(change)
+        known = from_first(sorted(reporter.stats))
+        reporter.stats = {epoch: reporter.stats[epoch] for epoch in known}
         run.say(
             f"going on in epoch {done[0]} after {done[1]} batches"
             if done[1]
@@ -179,7 +186,7 @@ class AsyncSwitchTrainer(Trainer):
         if (at := run.midway) is not None:
             iterator, done = midway.remaining(iterator, at.batches), at.batches
             midway.unpack_report(at.report, reporter)
-            midway.set_random_state(at.random[run.rank])
+            midway.set_random_state(at.random_of(run.rank))
             run.midway = None
             if run.bar is not None:
                 run.bar.update(done)

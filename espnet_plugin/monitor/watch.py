@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from espnet_plugin.checkpoint import read_json, write_json
+from espnet_plugin.distributed import from_first
 from espnet_plugin.monitor.batches import WatchedBatches, facts, filled, name, together
 from espnet_plugin.monitor.events import Events, read_events
 from espnet_plugin.monitor.faults import FILE as BAD
@@ -327,13 +328,15 @@ class Watch:
         write_json(path, {at: value for at, value in state.items() if at in late or at in needed})
 
     def _restore(self) -> None:
-        """Go on from what was kept at this place, if anything."""
+        """Go on from what was kept at this place, if anything: as rank 0 reads it, on all ranks."""
         path = self.output_dir / STATE
         place = f"{self.epoch}:{self.batches}"
-        state = read_json(path).get(place) if path.is_file() else None
+        state = read_json(path).get(place) if self.main and path.is_file() else None
+        if self.main and state is not None:
+            self.ledger.read(self.output_dir)
+        state, self.ledger.reasons = from_first((state, self.ledger.reasons))
         if state is None:
             return
-        self.ledger.read(self.output_dir)
         self.level.losses.extend(state["losses"])
         self.in_row, self.skipped = state["in_row"], state["skipped"]
         self.events.counts["spike"] = state["spikes"]

@@ -25,7 +25,7 @@ class Midway:
         epoch: The epoch, from 1.
         batches: How many of its batches are done, on each rank.
         report: What was reported, as `pack_report` makes it.
-        random: Random state of each rank.
+        random: Random state of each rank of the run that was stopped.
     """
 
     epoch: int
@@ -34,25 +34,20 @@ class Midway:
     random: list[dict[str, Any]]
 
     @classmethod
-    def read(cls, checkpoint: Path, world: int) -> "Midway | None":
-        """Read it from a checkpoint; None if that is of the end of an epoch.
-
-        Raises:
-            ValueError: If the checkpoint was made with another number of processes, which do not
-                see the same batches.
-        """
+    def read(cls, checkpoint: Path) -> "Midway | None":
+        """Read it from a checkpoint; None if that is of the end of an epoch."""
         # Mapped: the rest of the file, which may be large, is not read.
         states = torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True)
         if EXTRA not in states:
             return None
-        midway = cls(**_copied(states[EXTRA]))
-        if len(midway.random) != world:
-            raise ValueError(
-                f"{checkpoint} was made in the middle of epoch {midway.epoch} by "
-                f"{len(midway.random)} process(es), and this run has {world}: use as many, or "
-                f"rename checkpoint.previous.pth to {checkpoint.name}, to begin that epoch again"
-            )
-        return midway
+        return cls(**_copied(states[EXTRA]))
+
+    def random_of(self, rank: int) -> dict[str, Any]:
+        """Return a rank's random state; with more ranks than there were, some begin alike.
+
+        So do all of them at the start of each epoch, where ESPnet seeds them by its number.
+        """
+        return self.random[rank % len(self.random)]
 
 
 def _copied(value: Any) -> Any:

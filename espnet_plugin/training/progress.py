@@ -70,11 +70,11 @@ class Run:
     bar: Any = None
 
     def resume_curve(self) -> None:
-        """Go on with the curve of an interrupted run."""
-        if (self.output_dir / CURVE).is_file():
-            self.rows = read_curve(self.output_dir / CURVE)
-            self.seconds_before = self.rows[-1]["seconds"] if self.rows else 0.0
-            self.updates = int(self.rows[-1]["updates"]) if self.rows else 0
+        """Go on with the curve of an interrupted run, as rank 0 reads it."""
+        path = self.output_dir / CURVE
+        self.rows = from_first(read_curve(path) if self.main and path.is_file() else [])
+        self.seconds_before = self.rows[-1]["seconds"] if self.rows else 0.0
+        self.updates = int(self.rows[-1]["updates"]) if self.rows else 0
 
     def begin_epoch(self, epoch: int) -> None:
         """Start an epoch (from 1): the freeze schedules apply.

@@ -2,13 +2,16 @@
 
 import pickle
 import shutil
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from espnet2.train.reporter import Reporter
 
 from espnet_plugin.checkpoint import atomic_write, read_json, sha256_file
+from espnet_plugin.distributed import from_first, gather
 from espnet_plugin.room import size
 from espnet_plugin.training.disk import remove_leftovers
 from espnet_plugin.training.saving import (
@@ -23,6 +26,7 @@ from espnet_plugin.training.saving import (
 )
 
 Say = Callable[[str], None]
+WAIT = 120.0  # seconds; a network file system's caches are a minute old at most
 
 
 def find_checkpoint(directory: Path, say: Say) -> list[Entry] | None:
@@ -64,6 +68,68 @@ def find_checkpoint(directory: Path, say: Say) -> list[Entry] | None:
     say(f"{last}: {trouble}. Going on from {PREVIOUS}, {where}; what came after is done again")
     previous.replace(last)
     return entries[:1]
+
+
+def agreed(directory: Path, resume: bool, wait: float = WAIT) -> bool:
+    """Tell whether there is a checkpoint to go on from: rank 0 looks, the other ranks follow.
+
+    On a network file system they may see a file late, or one that it has replaced. Every rank calls
+    it, rank 0 after `find_checkpoint`.
+
+    Args:
+        directory: ESPnet's output directory.
+        resume: Whether the run is to go on from a checkpoint.
+        wait: Seconds until every rank has to see rank 0's file.
+
+    Raises:
+        ValueError: If a rank does not, on all ranks; says which.
+    """
+    path = directory / CHECKPOINT
+    wanted = from_first(_bytes(path) if resume else None)
+    if wanted is None:
+        return False
+    end = time.monotonic() + wait
+    while (found := _bytes(path)) != wanted and time.monotonic() < end:
+        time.sleep(min(0.5, wait))
+    sizes = {rank: count for rank, count in enumerate(gather(found)) if count != wanted}
+    if sizes:
+        seen = ", ".join(
+            f"process {rank} {'none' if count is None else f'one of {count} bytes'}"
+            for rank, count in sizes.items()
+        )
+        raise ValueError(
+            f"{path}: process 0 sees a checkpoint of {wanted} bytes, and after {wait:g} s {seen}: "
+            "all computers of a run need the same output directory"
+        )
+    return True
+
+
+def _bytes(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Say how a run differs from the one that wrote its checkpoint.
+
+    Args:
+        before: `Checkpoints.about` of then; may be empty.
+        now: Likewise, of this run.
+    """
+    old, new = before.get("processes", now["processes"]), now["processes"]
+    if old != new:
+        yield (
+            f"{new} process(es) now, {old} before: a batch is that of all together, so the steps "
+            "are the same; sums in another order make small differences"
+        )
+    old, new = before.get("passes", now["passes"]), now["passes"]
+    if old != new:
+        yield (
+            f"a pass over the data has other batches than before (how many by kind: {new}, were "
+            f"{old}): what is left of it comes in another order, some of it again"
+        )
 
 
 def check(path: Path, ledger: Sequence[Entry] | None) -> str | None:

@@ -65,6 +65,7 @@ class Checkpoints:
         entries: What `checkpoint.pth` and `checkpoint.previous.pth` are, the latest first.
         saved: Position of the last one; None before the first.
         reporter: State of ESPnet's reporter at the end of the last epoch.
+        about: What else is noted of each: processes, batches of a pass.
         say: Told what people should know.
     """
 
@@ -79,6 +80,7 @@ class Checkpoints:
         self.directory, self.seconds = directory, seconds
         self.entries: list[Entry] = []
         self.saved: Position | None = None
+        self.about: dict[str, Any] = {}
         self.reporter: dict[str, Any] = {"stats": {}, "epoch": 0}
         self.say: Callable[[str], None] = logging.warning
         self._last = time.monotonic()
@@ -154,6 +156,7 @@ class Checkpoints:
                     "bytes": hashed.bytes,
                     "position": list(position),
                     "weights": self._keep_weights(position[0]),
+                    "about": self.about,
                 }
                 write_json(self.directory / LEDGER, [entry, *self.entries])
                 self._rotate(path, previous)
