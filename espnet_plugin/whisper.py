@@ -187,7 +187,9 @@ def _encode(
         x = x * mask[:, 0]  # what the next convolution sees past the end is its zero padding
     x = F.gelu(encoder.conv2(x)).transpose(1, 2)
     lengths = torch.div(frames + 1, 2, rounding_mode="floor")
-    x = x + encoder.embed_positions.weight[: x.shape[1]]
+    # A sum keeps its first term's strides: with the positions first all that follows is contiguous,
+    # not one copy a layer norm.
+    x = encoder.embed_positions.weight[: x.shape[1]] + x
     x = _drop(encoder, x)
     mask = length_mask(lengths, x.shape[1])
     for layer in encoder.layers:
