@@ -3,8 +3,12 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from espnet_plugin.monitor.ranks import Ranks
+
 if TYPE_CHECKING:
     from espnet_plugin.monitor.watch import Watch
+
+Batch = tuple[Sequence[str], dict[str, Any]]
 
 SHOWN = 8  # utterances or lines named in a message; the file of events has all
 
@@ -13,8 +17,7 @@ class WatchedBatches:
     """An epoch's batches, made of what could be read; tells `Watch` when a step is over.
 
     Ranks go in step, and a resumed run skips as many batches as were done, so each batch drawn
-    gives one: the next batch lends its first utterance to one of which nothing could be read (the
-    one before does at the end of an epoch).
+    gives one, see `evened`.
     """
 
     def __init__(self, watch: "Watch", batches: Any) -> None:
@@ -24,26 +27,52 @@ class WatchedBatches:
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __iter__(self) -> Iterator[tuple[Sequence[str], dict[str, Any]]]:
+    def __iter__(self) -> Iterator[Batch]:
         watch = self.watch
         watch.meter.ask()
-        for ids, batch in filled(self._counted()):
+        for ids, batch in evened(self._counted(), watch.ranks):
             watch.drawn()
             yield ids, batch
             watch.end_step()
             watch.meter.ask()
 
-    def _counted(self) -> Iterator[tuple[Sequence[str], dict[str, Any]]]:
+    def _counted(self) -> Iterator[Batch]:
         for ids, batch in self.batches:
             faults = getattr(ids, "faults", ())
-            self.watch.count(len(ids), len(faults))
             self.watch.note("train", faults)
+            self.watch.count(len(ids), len(faults))
             yield ids, batch
 
 
-def filled(
-    batches: Iterable[tuple[Sequence[str], dict[str, Any]]],
-) -> Iterator[tuple[Sequence[str], dict[str, Any]]]:
+def evened(batches: Iterable[Batch], ranks: Ranks) -> Iterator[Batch]:
+    """Yield as many batches as there are, none of them empty; all ranks begin it together.
+
+    The next batch lends its first utterance to one of which nothing could be read, the one before
+    does at the end. A rank that could read nothing at all takes another rank's; where no rank could
+    read anything, there is nothing.
+    """
+    count = 0
+
+    def counted() -> Iterator[Batch]:
+        nonlocal count
+        for pair in batches:
+            count += 1
+            yield pair
+
+    made = filled(counted())
+    head = next(made, None)
+    if any(lacks for (lacks,) in ranks.gather([float(head is None)])):
+        lent = ranks.gather_objects(None if head is None else (head[0][:1], first(head[1])))
+        spare = next((pair for pair in lent if pair is not None), None)
+        if head is None and spare is not None:
+            for _ in range(count):
+                yield spare[0], dict(spare[1])
+    if head is not None:
+        yield head
+        yield from made
+
+
+def filled(batches: Iterable[Batch]) -> Iterator[Batch]:
     """Yield as many batches as there are, none of them empty (unless all are: then nothing)."""
     empty, spare = 0, None
     for ids, batch in batches:

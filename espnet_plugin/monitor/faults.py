@@ -6,6 +6,7 @@ ids (`BatchIds`) carry the faults to the process that trains.
 """
 
 import logging
+import platform
 import struct
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -147,12 +148,14 @@ class Ledger:
         bad: Those of them that were left out.
         reasons: Utterance -> (data set, epoch when first met, reason).
         news: Faults since `take_news`.
+        unread: Utterances of this rank that could not be read, in a row.
     """
 
     seen: int = 0
     bad: int = 0
     reasons: dict[str, tuple[str, int, str]] = field(default_factory=dict)
     news: list[tuple[str, Fault]] = field(default_factory=list)
+    unread: int = 0
 
     def add(self, part: str, faults: Iterable[Fault]) -> None:
         """Note faults of the `train` or `valid` set that this rank found."""
@@ -171,6 +174,20 @@ class Ledger:
                 self.reasons[fault.utt] = (part, epoch, fault.reason)
                 new.append((part, fault))
         return new
+
+    def check_readable(self, good: int, bad: int, allowed: float) -> None:
+        """Count what a batch of this rank held; the other ranks wait while it finds nothing.
+
+        Raises:
+            TrainingError: If nothing could be read for `LEAST_SEEN` utterances.
+        """
+        self.unread = 0 if good else self.unread + bad
+        if self.unread >= LEAST_SEEN and allowed < 1:
+            self.enter(0, self.take_news())
+            raise TrainingError(
+                f"{self.unread} utterances in a row could not be read on {platform.node()}: "
+                f"{self.examples()}. Are the data there?"
+            )
 
     def fault(self, allowed: float, seen: int, bad: int) -> TrainingError:
         """Return the error for too many bad utterances among those seen."""

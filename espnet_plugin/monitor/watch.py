@@ -17,7 +17,7 @@ import torch
 
 from espnet_plugin.checkpoint import read_json, write_json
 from espnet_plugin.distributed import from_first
-from espnet_plugin.monitor.batches import WatchedBatches, facts, filled, name, together
+from espnet_plugin.monitor.batches import WatchedBatches, evened, facts, name, together
 from espnet_plugin.monitor.events import Events, read_events
 from espnet_plugin.monitor.faults import FILE as BAD
 from espnet_plugin.monitor.faults import Fault, Ledger, too_many
@@ -136,6 +136,7 @@ class Watch:
         """Count utterances that were read for training, and those that could not be."""
         self.ledger.seen += good + bad
         self.ledger.bad += bad
+        self.ledger.check_readable(good, bad, self.options.max_bad_share)
 
     def note(self, part: str, faults: Sequence[Fault]) -> None:
         """Take note of utterances that this rank could not read; rank 0 says them at once."""
@@ -346,12 +347,16 @@ class Watch:
     def validating(self, batches: Any, epoch: int) -> Iterator[tuple[Any, Any]]:
         """Yield the batches of a validation, without what could not be read.
 
-        Several ranks must have as many batches each, so there an empty one is filled.
+        Several ranks must have as many batches each, so there an empty one is filled, see
+        `evened`: the utterances that are lent count twice.
         """
         self.events.epoch = epoch
         self.validated = 0, 0
         read = self._read(batches)
-        yield from filled(read) if self.ranks.size > 1 else (pair for pair in read if len(pair[0]))
+        if self.ranks.size > 1:
+            yield from evened(read, self.ranks)
+        else:
+            yield from (pair for pair in read if len(pair[0]))
 
     def _read(self, batches: Any) -> Iterator[tuple[Any, Any]]:
         for ids, batch in batches:
@@ -359,6 +364,7 @@ class Watch:
             seen, bad = self.validated
             self.validated = seen + len(ids) + len(faults), bad + len(faults)
             self.note("valid", faults)
+            self.ledger.check_readable(len(ids), len(faults), self.options.max_bad_share)
             yield ids, batch
 
     def after_validation(self) -> None:
