@@ -34,7 +34,7 @@ from espnet_plugin.prompt import PromptBuilder, parse_lang_tokens
 from espnet_plugin.stages import STAGES, get_stage
 from espnet_plugin.text_store import TextStore
 from espnet_plugin.trainer import AsyncSwitchTrainer
-from espnet_plugin.training import stopping, valid_wer
+from espnet_plugin.training import failing, stopping, valid_wer
 
 espnet_plugin.register()  # spawned processes import this module, and need the classes too
 
@@ -133,6 +133,8 @@ class AsyncSwitchTask(ASRTask):
             except ProcessExitedException as error:
                 if error.exit_code == stopping.EXIT_AGAIN:
                     raise stopping.Stopped from None
+                if error.exit_code in (1, failing.TOLD):  # the process has said why
+                    raise SystemExit(error.exit_code) from None
                 raise
         if args.dry_run or args.collect_stats:
             return
@@ -152,8 +154,12 @@ class AsyncSwitchTask(ASRTask):
 
     @classmethod
     def main_worker(cls, args: argparse.Namespace) -> None:
-        """Do the work of one process, which a signal stops between two updates."""
-        with stopping.listen():
+        """Do the work of one process, which a signal stops between two updates.
+
+        If it fails, the others of its run end too.
+        """
+        spawned = args.multiprocessing_distributed and args.local_rank is not None
+        with stopping.listen(), failing.told(spawned), failing.end_together():
             super().main_worker(args)
 
     @classmethod
