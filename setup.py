@@ -17,6 +17,7 @@ BASE = [
     "huggingface_hub>=1",
     "jiwer>=4",
     "kaldiio>=2.18",
+    "numba>=0.61",  # the inner loop of merging
     "numpy>=2",
     "openai-whisper>=20250625",
     "PyYAML>=6",

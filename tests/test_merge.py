@@ -66,7 +66,7 @@ def test_directory_equals_memory_and_the_formula(pair, states, tmp_path):
         digest = ck.model_hash(ck.tensor_hashes(path))
         assert record[side] == {"path": str(path), "model_hash": digest}
     assert record["carried"]["tokens.txt"] == ck.sha256_file(output / "tokens.txt")
-    assert record["versions"]["numpy"]
+    assert record["versions"]["numba"] and record["versions"]["numpy"]
 
 
 def test_transformers_loads_the_result(pair, tmp_path):

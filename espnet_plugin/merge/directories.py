@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
 from typing import Any
@@ -130,6 +131,7 @@ def _record(pair: Pair, ratio: float, options: Mapping[str, Any]) -> dict[str, A
         "carried": {n: sha256_file(pair.base / n) for n in CARRIED if (pair.base / n).is_file()},
         "versions": {
             "espnet_asyncswitch": __version__,
+            "numba": version("numba"),
             "numpy": np.__version__,
             "python": python_version(),
         },
