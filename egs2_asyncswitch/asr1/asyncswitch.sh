@@ -68,6 +68,7 @@ ablations="direct_full text_full align_full"  # systems that leave stages out; e
 merge_ratios="0.2 0.4 0.6 0.8" # share of the adapted model; adapt_full and direct_full are merged
 merge_in_memory=false         # true: stage 11 writes no models; stage 12 merges as it decodes, for a sweep of large ones
 systems=                      # systems to decode and score; empty: all that the stages before make
+valid_systems=                # patterns, e.g. "init adapt_full merge_*": only these are decoded on VALID_SET; empty: all are
 decode_tag=greedy             # name of this decoding
 decode_batch=32               # utterances decoded together
 decode_workers=               # processes that decode: a GPU each, or a share of the processors; empty: NGPU, at least 1
@@ -352,13 +353,13 @@ if begin 12 "decode $decoded_sets"; then
     job decode decode --expdir "$expdir" --systems "$systems" --sets "$decoded_sets" --dumpdir "$dumpdir/raw" \
         --tag "$decode_tag" --batch_size "$decode_batch" --pad "$pad_decode" --lang_tokens "$lang_tokens" \
         --workers "${decode_workers:-$((ngpu > 1 ? ngpu : 1))}" \
-        --override "$decode_override" --merges "$merges"
+        --override "$decode_override" --merges "$merges" --only "${valid_systems:+$valid_set:${valid_systems// /,}}"
 fi
 
 if begin 13 "score and report"; then
     need_sets 3 "$dumpdir/raw" "$decoded_sets"
     for system in $systems; do
-        for set in $decoded_sets; do need 12 "$expdir/$system/decode_$decode_tag/$set/text"; done
+        for set in $test_sets $example_sets; do need 12 "$expdir/$system/decode_$decode_tag/$set/text"; done
     done
     known=()  # without the text there is no error on words that occur in the text alone
     if compgen -G "$text_train" >/dev/null; then known=(--text_lines "$text_train" --speech_sets "$train_set $acoustic_train_set"); fi

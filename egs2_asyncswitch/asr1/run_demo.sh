@@ -44,6 +44,7 @@ touch exp/.demo  # make clean may remove what a demo made
     --pad_train batch \
     --pad_decode batch \
     --train_workers 1 \
+    --valid_systems "init adapt_full merge_*" \
     --decode_batch 64 \
     --decode_workers 2 \
     --decode_override whisper_base:tail=4 \

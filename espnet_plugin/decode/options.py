@@ -4,6 +4,7 @@ import argparse
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 from espnet_plugin.cli import nearest, parser
@@ -100,6 +101,8 @@ def decode_parser(description: str | None) -> argparse.ArgumentParser:
     add("--override", type=words, default=[], help=text)
     text = "PREFIX=BASE:TUNED ...: merge PREFIX<ratio> in memory where it has no directory"
     add("--merges", type=words, default=[], help=text)
+    text = "SET:PATTERN,...: decode a set with these systems only, e.g. valid:init,merge_*"
+    add("--only", type=words, default=[], help=text)
     add("--force", action="store_true", help="decode what is decoded already")
     add_options(made)
     return made
@@ -158,15 +161,44 @@ def merges_of(texts: Sequence[str]) -> dict[str, tuple[str, str]]:
     return found
 
 
+def only_of(
+    texts: Sequence[str], systems: Sequence[str], sets: Sequence[str]
+) -> dict[str, list[str]]:
+    """Say which systems a set is decoded with, where it is not with all.
+
+    Args:
+        texts: `SET:PATTERN,PATTERN`, e.g. `valid:init,merge_*`.
+        systems: Names of systems.
+        sets: Names of sets.
+
+    Returns:
+        Systems by set, for the sets that are named.
+
+    Raises:
+        ValueError: If one is malformed, or names an unknown set, or no system matches.
+    """
+    found: dict[str, list[str]] = {}
+    for text in texts:
+        name, _, patterns = text.partition(":")
+        if name not in sets:
+            listed = ", ".join(sets)
+            raise ValueError(f"--only '{text}': no set '{name}'{nearest(name, sets)}; got {listed}")
+        found[name] = [s for s in systems if any(fnmatchcase(s, p) for p in patterns.split(","))]
+        if not found[name]:
+            raise ValueError(f"--only '{text}' matches none of the systems: {', '.join(systems)}")
+    return found
+
+
 def run_decode(args: argparse.Namespace) -> None:
     """Decode as the parsed options say."""
     given = vars(args)
     common = Options(**{option.name: given.pop(option.name) for option in fields(Options)})
     options = options_of(given["systems"], common, given.pop("override"))
     merges = merges_of(given.pop("merges"))
+    only = only_of(given.pop("only"), given["systems"], given["sets"])
     import torch
 
     from espnet_plugin.decode.runner import decode_sets
 
     device = given.pop("device") or ("cuda" if torch.cuda.is_available() else "cpu")
-    decode_sets(options=options, device=device, merges=merges, **given)
+    decode_sets(options=options, device=device, merges=merges, only=only, **given)

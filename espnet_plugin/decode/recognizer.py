@@ -12,7 +12,7 @@ from espnet_plugin.decode.loops import is_loop, retry
 from espnet_plugin.decode.options import Options
 from espnet_plugin.decode.rules import TokenRules, text_limit
 from espnet_plugin.decode.search import Hypothesis, beam, greedy
-from espnet_plugin.decode.slices import encode_slices
+from espnet_plugin.decode.slices import encode_slices, lay_out_for_few_rows
 from espnet_plugin.features import N_SAMPLES, SAMPLE_RATE, LogMel
 from espnet_plugin.prompt import PromptBuilder, parse_lang_tokens
 from espnet_plugin.whisper import load_whisper
@@ -41,6 +41,8 @@ class Recognizer:
         self.dtype = getattr(torch, options.dtype)
         self.prompt = PromptBuilder(model_dir, parse_lang_tokens(options.lang_tokens))
         self.whisper: Any = load_whisper(model_dir).eval().to(self.device, self.dtype)
+        if self.device.type == "cpu":
+            lay_out_for_few_rows(self.whisper.decoder)
         self._settings = load_config(model_dir)
         config: Any = self.whisper.config
         self.log_mel = LogMel(config.num_mel_bins).to(self.device)

@@ -7,7 +7,7 @@ on batches, so an interrupted run goes on where it was.
 
 import os
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -61,6 +61,7 @@ def decode_sets(
     workers: int = 1,
     force: bool = False,
     merges: Mapping[str, tuple[str, str]] | None = None,
+    only: Mapping[str, Collection[str]] | None = None,
 ) -> list[Job]:
     """Decode every system on every set.
 
@@ -83,6 +84,7 @@ def decode_sets(
         force: Decode what is decoded already.
         merges: Systems that are merged in memory where they have no directory: `{"merge_":
             ("init", "adapt_full")}` for `merge_0.4` and any other ratio.
+        only: The systems that a set is decoded with; all, where it names none.
 
     Returns:
         The jobs that were run, complete.
@@ -99,7 +101,15 @@ def decode_sets(
     for its in set(options.values()):
         check_languages(data, its)
     found = [System.of(expdir, name, merges) for name in names]
-    jobs = [job for system in found for job in jobs_of([system], data, tag, options[system.name])]
+    chosen = {
+        name: {s: u for s, u in data.items() if name in (only or {}).get(s, names)}
+        for name in names
+    }
+    jobs = [
+        job
+        for system in found
+        for job in jobs_of([system], chosen[system.name], tag, options[system.name])
+    ]
     states = {id(job): job.state() for job in jobs}
     for job in jobs:
         if states[id(job)] == "done" and not force:
@@ -148,9 +158,14 @@ class _Decoder:
             for job in mine:
                 if job.complete:  # killed between the last batch and the final files
                     runner.finish(job)
-            found = self._batches(tuple(dict.fromkeys(job.set_name for job in mine)), options)
-            for chunk in found:
-                runner.run(chunk, mine, keep=len(found) == 1)
+            sets_of: dict[str, dict[str, None]] = {}
+            for job in mine:
+                sets_of.setdefault(job.system.encoder, {})[job.set_name] = None
+            for names in dict.fromkeys(map(tuple, sets_of.values())):
+                same = [job for job in mine if tuple(sets_of[job.system.encoder]) == names]
+                found = self._batches(names, options)
+                for chunk in found:
+                    runner.run(chunk, same, keep=len(found) == 1)
 
     def _of(self, options: Options, device: str, bar: Bar) -> "_Runner":
         if self._runner is None or self._runner.options != options:

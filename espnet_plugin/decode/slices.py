@@ -1,6 +1,8 @@
-"""Batches cut into slices of similar length for a CPU: little padding, and what fits its cache.
+"""What makes decoding faster on a CPU, with no change but rounding.
 
-An utterance's result does not depend on its batch, so nothing but rounding changes.
+Batches are cut into slices of similar length (little padding, and what fits the cache), and the
+decoder's weights lie in memory as products with few rows want them. An utterance's result does
+not depend on its batch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,6 +13,21 @@ import torch
 from espnet_plugin.whisper import SLICE, Cache, encode, length_mask, start_cache
 
 POSITIONS = SLICE // 2  # positions of the encoder's output: two frames each
+
+
+def lay_out_for_few_rows(decoder: Any) -> None:
+    """Transpose a decoder's weights in memory; their values and shapes stay.
+
+    A step of decoding has one row an utterance. With up to about a hundred rows a product takes a
+    CPU a fifth to a half less time where the weight's rows, not its columns, are far apart.
+
+    Args:
+        decoder: On the CPU. The `(out, in)` weights of its linear layers get the strides
+            `(1, out)`, and so does the token embedding, which is the output projection.
+    """
+    for layer in decoder.modules():
+        if isinstance(layer, torch.nn.Linear) or layer is decoder.embed_tokens:
+            layer.weight.data = layer.weight.data.t().contiguous().t()
 
 
 def cut(lengths: Sequence[int], most: int) -> Iterator[tuple[slice, int]]:

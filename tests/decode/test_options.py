@@ -2,7 +2,7 @@
 
 import pytest
 
-from espnet_plugin.decode.options import Options, merges_of, options_of
+from espnet_plugin.decode.options import Options, merges_of, only_of, options_of
 
 
 def test_overrides():
@@ -36,3 +36,13 @@ def test_bad_overrides(override, message):
 def test_bad_merges(text):
     with pytest.raises(ValueError, match="PREFIX=BASE:TUNED"):
         merges_of([text])
+
+
+def test_sets_that_few_systems_are_decoded_on():
+    systems, sets = ["init", "adapt_full", "merge_0.2", "direct_merge_0.2"], ["valid", "test_cs"]
+    assert only_of(["valid:init,merge_*"], systems, sets) == {"valid": ["init", "merge_0.2"]}
+    assert only_of([], systems, sets) == {}
+    with pytest.raises(ValueError, match=r"no set 'vaild' \(did you mean valid\?\)"):
+        only_of(["vaild:init"], systems, sets)
+    with pytest.raises(ValueError, match="'valid:merge' matches none of the systems: init"):
+        only_of(["valid:merge"], systems, sets)

@@ -199,6 +199,29 @@ def test_processes_decode_what_one_process_does(expdir, dump, capsys):
         decode_sets(*given, tag="three", device="cuda:0", workers=2)
 
 
+def test_a_set_decoded_with_few_systems(expdir, dump, monkeypatch):
+    decode_sets(expdir, ["init", "full"], ["a", "b"], dump, OPTIONS, tag="all")
+    heard = []
+    original = Recognizer.encode
+    monkeypatch.setattr(
+        Recognizer, "encode", lambda self, *its: heard.append(len(its[0])) or original(self, *its)
+    )
+    jobs = decode_sets(
+        expdir, ["init", "text", "full"], ["a", "b"], dump, OPTIONS, only={"b": ["init"]}
+    )
+    assert {(job.system.name, job.set_name) for job in jobs} == {
+        ("init", "a"),
+        ("text", "a"),
+        ("full", "a"),
+        ("init", "b"),
+    }
+    assert sum(heard) == len(LENGTHS["a"]) * 2 + len(LENGTHS["b"])  # init's encoder is text's
+    for job in jobs:
+        if job.system.name != "text":
+            expected = texts(expdir, job.system.name, job.set_name, "all")
+            assert texts(expdir, job.system.name, job.set_name) == expected
+
+
 def test_a_merge_in_memory_is_the_merge_on_disk(expdir, dump, capsys):
     merges = {"merge_": ("init", "full")}
     systems = ["init", "merge_0.4", "merge_0.70"]

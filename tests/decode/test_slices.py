@@ -2,9 +2,15 @@ import pytest
 import torch
 
 from espnet_plugin.decode import slices
-from espnet_plugin.decode.slices import cut, drop_rows, encode_slices, start_contiguous
+from espnet_plugin.decode.slices import (
+    cut,
+    drop_rows,
+    encode_slices,
+    lay_out_for_few_rows,
+    start_contiguous,
+)
 from espnet_plugin.features import LogMel
-from espnet_plugin.whisper import Cache, encode, start_cache
+from espnet_plugin.whisper import Cache, encode, load_whisper, start_cache
 
 
 def test_rows_are_cut_in_order_within_the_bound():
@@ -35,6 +41,20 @@ def test_slices_compute_what_the_whole_batch_does(whisper, waves, monkeypatch):
             for a, b in zip(ours, theirs, strict=True):
                 assert a.is_contiguous()
                 assert torch.allclose(a[row, :, :length], b[row, :, :length], atol=1e-5)
+
+
+def test_weights_laid_out_for_few_rows_keep_their_values(lively):
+    plain, laid_out = load_whisper(lively), load_whisper(lively)
+    lay_out_for_few_rows(laid_out.decoder)
+    for layer in (laid_out.decoder.embed_tokens, laid_out.decoder.layers[0].fc1):
+        assert layer.weight.stride() == (1, layer.weight.shape[0])
+    for name, tensor in plain.state_dict().items():
+        assert torch.equal(laid_out.state_dict()[name], tensor), name
+    laid_out.load_state_dict({n: t * 2 for n, t in plain.state_dict().items()})
+    assert laid_out.decoder.layers[0].fc1.weight.stride()[0] == 1  # the next system's as well
+    assert torch.equal(
+        laid_out.decoder.layers[0].fc1.weight, plain.decoder.layers[0].fc1.weight * 2
+    )
 
 
 @pytest.mark.parametrize("over", ["01010", "11000", "00011", "10001", "00100"])
