@@ -3,6 +3,7 @@
 import importlib.metadata
 import platform
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from espnet_plugin.score.testset import TestSet, read_test_set
 from espnet_plugin.text import NORMALIZER_VERSION
 
 PACKAGES = ("espnet-asyncswitch", "espnet", "torch", "transformers", "openai-whisper", "numpy")
+THREADS = 4  # results scored at a time
 
 
 @dataclass(frozen=True)
@@ -91,22 +93,27 @@ def score_all(
         ValueError: malformed files; a missing hypothesis.
     """
     tests = {name: _read_set(dumpdir / name) for name in dict.fromkeys([*sets, *valid_sets])}
-    scored: dict[tuple[str, str], Scored] = {}
+    decoded: dict[tuple[str, str], Path] = {}
     for system in systems:
-        for name, test in tests.items():
+        for name in tests:
             directory = decode_dir(expdir, system, tag, name)
-            text = directory / "text"
-            if not text.is_file():
-                if name in sets:
-                    raise FileNotFoundError(f"{text}: no such file; stage 12 (decode) makes it")
-                continue
-            hyps = read_table(text, allow_empty=True)
-            scored[system, name] = score_system(
-                test, hyps, directory, system, text_only, resamples, seed
-            )
-            if (directory / "decode.json").is_file():
-                speed = read_json(directory / "decode.json").get("rtfx")
-                scored[system, name].result["rtfx"] = speed
+            if (directory / "text").is_file():
+                decoded[system, name] = directory
+            elif name in sets:
+                text = directory / "text"
+                raise FileNotFoundError(f"{text}: no such file; stage 12 (decode) makes it")
+
+    def score(key: tuple[str, str]) -> Scored:
+        directory = decoded[key]
+        hyps = read_table(directory / "text", allow_empty=True)
+        scores = score_system(tests[key[1]], hyps, directory, key[0], text_only, resamples, seed)
+        if (directory / "decode.json").is_file():
+            scores.result["rtfx"] = read_json(directory / "decode.json").get("rtfx")
+        return scores
+
+    # threads: half of the time goes to sclite, which is a process of its own, and to the disk
+    with ThreadPoolExecutor(THREADS) as pool:
+        scored = dict(zip(decoded, pool.map(score, decoded), strict=True))
     meta = {
         "normalizer_version": NORMALIZER_VERSION,
         "versions": _versions(),
