@@ -8,6 +8,7 @@ on batches, so an interrupted run goes on where it was.
 import os
 import platform
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -100,7 +101,8 @@ def decode_sets(
     devices = devices_of(device, workers)
     for its in set(options.values()):
         check_languages(data, its)
-    found = [System.of(expdir, name, merges) for name in names]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing is most of it
+        found = list(pool.map(lambda name: System.of(expdir, name, merges), names))
     chosen = {
         name: {s: u for s, u in data.items() if name in (only or {}).get(s, names)}
         for name in names
