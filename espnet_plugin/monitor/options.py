@@ -35,7 +35,7 @@ class WatchOptions:
         spike_window: How many updates' losses the level is made from.
         max_skipped: More skipped updates in a row end the run.
         max_bad_share: A larger share of utterances that cannot be used ends the run, 0..1.
-        peak_tflops: Dense bfloat16 peak of one device, for MFU; None looks it up by name.
+        peak_tflops: Dense peak of one device, for MFU; None looks it up by name (`peaks.py`).
     """
 
     on_nonfinite: str
@@ -59,7 +59,7 @@ def add_options(add: Callable[..., Any]) -> None:
     add("--spike_window", type=int, default=200, help="... of this many updates")
     add("--max_skipped", type=int, default=10, help="Skipped updates in a row that are too many")
     add("--max_bad_share", type=float, default=0.01, help="Unusable utterances: more end the run")
-    add("--peak_tflops", type=float, help="Of one device in bfloat16, for MFU; default: by name")
+    add("--peak_tflops", type=float, help="Of one device, dense, for MFU; default: by name")
 
 
 def check(args: argparse.Namespace) -> None:

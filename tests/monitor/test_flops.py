@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from espnet_plugin import whisper as passes
 from espnet_plugin.monitor.flops import cost
-from espnet_plugin.monitor.peaks import peak_flops
+from espnet_plugin.monitor.peaks import TFLOPS, WITHOUT_BFLOAT16, peak_flops
 from espnet_plugin.monitor.work import Estimate, model_shape, moving_names
 from espnet_plugin.stages import STAGES
 
@@ -92,4 +92,7 @@ def test_padding_to_30_s_is_counted_and_the_largest_gpu_name_wins() -> None:
     assert peak_flops("NVIDIA A100-SXM4-40GB") == 312e12
     assert peak_flops("NVIDIA L40S") == 362e12
     assert peak_flops("NVIDIA GeForce RTX 4090") == 165.2e12
+    assert peak_flops("Tesla V100-PCIE-32GB") == 14e12, "in float32"
+    assert peak_flops("AMD Instinct MI250X") == 191.5e12, "one of its two devices"
     assert peak_flops("Some GPU of tomorrow") is None
+    assert set(WITHOUT_BFLOAT16) < set(TFLOPS)
