@@ -51,18 +51,27 @@ class ShardedOptimizer(_Zero):  # type: ignore[misc]
     def _partition_parameters(
         self, params_per_rank: list[list[torch.Tensor]] | None = None
     ) -> list[list[dict[str, Any]]]:
-        """Give each parameter to the process that has least; frozen ones weigh nothing."""
+        """Give each parameter, the largest first, to the process that has least.
+
+        What is frozen weighs nothing. Group by group, the token embedding would come late, and be
+        one process's burden above its share.
+        """
         cache = self._partition_parameters_cache
         if not cache:
             cache.extend([] for _ in range(self.world_size))
             sizes = [0] * self.world_size
-            for group in self.param_groups:
-                parts: list[list[torch.Tensor]] = [[] for _ in sizes]
-                for param in sorted(group["params"], key=lambda p: -p.numel()):
-                    owner = sizes.index(min(sizes))
-                    parts[owner].append(param)
-                    sizes[owner] += param.numel() if group["name"] in self._moving else 0
-                self._partition_param_group(group, parts)
+            parts = [[list[torch.Tensor]() for _ in sizes] for _ in self.param_groups]
+            every = [
+                (param.numel() if group["name"] in self._moving else 0, number, param)
+                for number, group in enumerate(self.param_groups)
+                for param in group["params"]
+            ]
+            for weight, number, param in sorted(every, key=lambda one: -one[0]):
+                owner = sizes.index(min(sizes))
+                parts[number][owner].append(param)
+                sizes[owner] += weight
+            for group, each in zip(self.param_groups, parts, strict=True):
+                self._partition_param_group(group, each)
         return cache
 
     def step(self, closure: Any = None, **options: Any) -> Any:

@@ -15,7 +15,6 @@ import heapq
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from espnet_plugin.groups import GROUPS, group_of
 from espnet_plugin.planning.activations import Batch, Counter, Segment
 from espnet_plugin.planning.machine import Machine
 from espnet_plugin.planning.shapes import Shape, parameters
@@ -107,16 +106,14 @@ def state_bytes(sizes: Mapping[str, int], names: Iterable[str], eight_bit: bool)
 def dealt(sizes: Mapping[str, int], names: frozenset[str], world: int) -> list[list[str]]:
     """Deal whole tensors out to devices, as `sharding.ShardedOptimizer` does.
 
-    Group by group, the largest first, each to the device that has least.
+    The largest first, each to the device that has least.
     """
     parts: list[list[str]] = [[] for _ in range(world)]
     loads = [(0, rank) for rank in range(world)]
-    for group in GROUPS:
-        members = [name for name in names if group_of(name) == group]
-        for name in sorted(members, key=lambda one: (-sizes[one], one)):
-            load, rank = loads[0]
-            parts[rank].append(name)
-            heapq.heapreplace(loads, (load + sizes[name], rank))
+    for name in sorted(names, key=lambda one: (-sizes[one], one)):
+        load, rank = loads[0]
+        parts[rank].append(name)
+        heapq.heapreplace(loads, (load + sizes[name], rank))
     return parts
 
 
