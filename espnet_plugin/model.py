@@ -152,6 +152,12 @@ class AsyncSwitchModel(ESPnetASRModel):
         self._prompt_range = (low, high)
         self.languages = tuple(self.prompt.lang_tokens)
 
+    def precision(self, device: torch.device) -> str:
+        """Say what products run in on this device, and why."""
+        name = "bfloat16" if self._half(device) else "float32"
+        old = self.autocast == "auto" and device.type == "cuda" and name == "float32"
+        return f"{name} (--autocast {self.autocast}{': this GPU has no bfloat16' if old else ''})"
+
     def _half(self, device: torch.device) -> bool:
         """Tell whether products run in bfloat16 on this device."""
         if self.autocast != "auto":

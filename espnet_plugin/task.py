@@ -177,6 +177,8 @@ class AsyncSwitchTask(ASRTask):
         """
         stage = get_stage(args.adaptation_stage)
         watching.check(args)
+        if args.use_amp:
+            raise ValueError("--use_amp: --autocast decides; bfloat16 needs no scaling of the loss")
         if args.use_deepspeed:
             raise ValueError("DeepSpeed would discard the freeze schedule: use torch DDP")
         lora.check_stage(lora.parse(args.lora), stage.name, stage.trains)

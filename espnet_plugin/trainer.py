@@ -80,6 +80,8 @@ class AsyncSwitchTrainer(Trainer):
             if options.resume:
                 checkpoints.entries = resuming.find_checkpoint(output_dir, checkpoints.say) or []
             cls._check_room(kwargs["model"], options)
+            model = kwargs["model"]
+            run.say(f"products in {model.precision(next(model.parameters()).device)}")
             for schedule in schedules:
                 audit = schedule.audit()
                 logging.info("what moves at the start:\n%s", audit, extra=SHOWN)

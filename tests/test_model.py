@@ -67,7 +67,10 @@ def test_a_gpu_that_emulates_bfloat16_is_not_asked_to(
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
     model = AsyncSwitchModel(tiny_whisper)
-    assert model._half(torch.device("cuda")) == half
+    device = torch.device("cuda")
+    assert model._half(device) == half
+    said = "bfloat16 (--autocast auto)" if half else "float32 (--autocast auto: this GPU has no"
+    assert model.precision(device).startswith(said)
 
 
 def freeze(model: AsyncSwitchModel, stage: str) -> set[str]:

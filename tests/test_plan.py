@@ -232,6 +232,9 @@ def test_zero1_deals_tensors_as_the_sharded_optimiser() -> None:
         ]
         ours = [sum(sizes[name] for name in part) for part in dealt(sizes, moving, world)]
         assert ours == theirs and sum(ours) == sum(sizes[name] for name in moving)
+        # no process has more than its share, but where one tensor is more than that
+        share = max(sum(ours) / world, max(sizes[name] for name in moving))
+        assert max(ours) <= 1.1 * share
     assert isinstance(fake, torch.optim.Optimizer)
 
 
@@ -267,18 +270,38 @@ def test_batches_are_planned_for_short_and_long_utterances() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "world", "gigabytes"),
-    [("1x80", 1, 80), ("4x24", 4, 24), ("2x8x80", 16, 80), ("cpu:24", 1, 24), ("1X39.5", 1, 39.5)],
+    ("text", "world", "gigabytes", "half"),
+    [
+        ("1x80", 1, 80, True),
+        ("4x24", 4, 24, True),
+        ("2x8x80", 16, 80, True),
+        ("2x4x32:v100", 8, 32, False),
+        ("1x16:Tesla-T4", 1, 16, False),
+        ("8x80:H100", 8, 80, True),
+        ("cpu:24", 1, 24, False),
+        ("cpu:24:amx", 1, 24, True),
+        ("1X39.5", 1, 39.5, True),
+    ],
 )
-def test_machines_are_read(text: str, world: int, gigabytes: float) -> None:
+def test_machines_are_read(text: str, world: int, gigabytes: float, half: bool) -> None:
     machine = parse_machine(text)
-    assert (machine.world, machine.gigabytes) == (world, gigabytes)
+    assert (machine.world, machine.gigabytes, machine.half) == (world, gigabytes, half)
+
+
+def test_a_gpu_without_bfloat16_is_planned_in_float32() -> None:
+    old, new = (plan("small", "2", gpus) for gpus in ("1x16:T4", "1x16"))
+    assert "auto is float32 there: these GPUs have no bfloat16" in old and "bf16" not in old
+    assert "autocast: none" in old and "autocast: bfloat16" in new
+    assert "auto is bfloat16 there (before Ampere float32: name the GPU" in new
+    asked = plan("small", "2", "1x16:T4", autocast="bfloat16")
+    assert "bf16" in asked, "who asks for it gets it"
 
 
 @pytest.mark.parametrize(
     ("options_", "error", "says"),
     [
         ({"gpus": "80"}, ValueError, r"'80' is not of the form 8x80"),
+        ({"gpus": "1x16:A1000"}, ValueError, r"GPU \(did you mean A100\?\); known are B200"),
         ({"gpus": "0x80"}, ValueError, "at least one device"),
         ({"gpus": "1x0.5"}, ValueError, "do not hold an idle process"),
         ({"stage": "4"}, ValueError, "no stage '4'.*1, 2, 3, all"),

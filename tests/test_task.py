@@ -250,6 +250,7 @@ def test_systems_are_trained_once_and_refuse_other_settings(
         ({"adaptation_stage": "adapt_txt"}, "unknown adaptation stage 'adapt_txt'"),
         ({"train_text": None}, r"stage adapt_text \(text data\) needs --train_text"),
         ({"train_data": "x"}, r"stage adapt_text \(text data\) does not take --train_data"),
+        ({"use_amp": "true"}, "--use_amp: --autocast decides"),
         ({"use_deepspeed": "true"}, "DeepSpeed would discard the freeze schedule"),
         ({"freeze_param": "whisper"}, "--freeze_param: the stage decides"),
         ({"scheduler": "warmuplr"}, "--scheduler is freeze"),

@@ -17,9 +17,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = options.add_argument
     add("--model", required=True, help="model directory, or tiny ... large-v3, turbo")
     add("--stage", default="all", help="1, 2, 3, all, or a name")
-    add("--gpus", required=True, help="8x80 (GPUs x GB), 2x8x80 (nodes x GPUs x GB), cpu:24 (GB)")
+    add("--gpus", required=True, help="8x80 (GPUs x GB), 2x8x80 (with nodes), 1x16:T4 or cpu:24")
     add("--pad", default="batch", help="batch or 30s, as in training")
-    add("--autocast", default="auto", help="bfloat16, none, or auto (both)")
+    add("--autocast", default="auto", help="bfloat16, none, or auto: as training decides")
     add("--trains", nargs="+", default=[], help="what moves, such as ffn.8-15, if not the stage's")
     add("--lora", help="adapters, as in training: 'cross_attn=8, ffn=8'")
     add("--tokens_per_second", type=float, default=8.0, help="of text, in speech; plan for much")

@@ -252,8 +252,7 @@ class Watch:
             return
         self.skipped += 1
         self.in_row += 1
-        # With --use_amp, gradients overflow until the scaler has found its scale.
-        if not left_out and not self.trainer.use_amp:
+        if not left_out:
             parts = self.ranks.gather_objects(together([facts(ids) for ids in pending]))
             self._act("nonfinite_gradient", "the gradient's norm is not finite", together(parts))
         if self.in_row > self.options.max_skipped:

@@ -1,11 +1,15 @@
-"""What a plan is made for: `1x80`, `8x80`, `2x8x80` (nodes x GPUs x GB), `cpu:24`."""
+"""What a plan is made for: `1x80`, `8x80`, `2x8x80` (nodes x GPUs x GB), `1x16:T4`, `cpu:24`."""
 
 import re
 from dataclasses import dataclass
 
+from espnet_plugin.cli import nearest
+from espnet_plugin.monitor.peaks import TFLOPS, WITHOUT_BFLOAT16, find
+
 Gigabytes = float
 
-FORMS = "8x80 (GPUs x GB), 2x8x80 (nodes x GPUs x GB) or cpu:24 (GB)"
+FORMS = "8x80 (GPUs x GB), 2x8x80 (nodes x GPUs x GB), 1x16:T4 (and which GPU) or cpu:24 (GB)"
+AMX = "AMX"  # of a CPU, in place of a GPU's name
 
 # `Machine.context` adds these up. Those of GPUs are estimates that no GPU has confirmed.
 # A process' CUDA context with torch's kernels loaded takes 0.3 to 0.6 GB, by driver and GPU.
@@ -32,12 +36,22 @@ class Machine:
         nodes: Computers.
         devices: GPUs of a node; 1 for a CPU.
         gigabytes: Memory of a device, in 10^9 bytes (an "80 GB" GPU has a little more).
+        name: Which GPU, as in `monitor.peaks`, or `AMX` for a CPU with those tiles; empty: a GPU of
+            Ampere's generation or later, or any CPU.
     """
 
     kind: str
     nodes: int
     devices: int
     gigabytes: Gigabytes
+    name: str = ""
+
+    @property
+    def half(self) -> bool:
+        """Whether `autocast: auto` trains in bfloat16 there, as `AsyncSwitchModel` decides."""
+        if self.kind == "cpu":
+            return self.name == AMX
+        return self.name not in WITHOUT_BFLOAT16
 
     @property
     def world(self) -> int:
@@ -59,24 +73,30 @@ class Machine:
     def __str__(self) -> str:
         """Say it in words."""
         if self.kind == "cpu":
-            return f"a CPU with {self.gigabytes:g} GB"
+            return f"a CPU with {self.gigabytes:g} GB{f' and {self.name}' if self.name else ''}"
         nodes = f"{self.nodes} nodes x " if self.nodes > 1 else ""
         plural = "s" if self.devices > 1 else ""
-        return f"{nodes}{self.devices} GPU{plural} x {self.gigabytes:g} GB"
+        which = f" ({self.name})" if self.name else ""
+        return f"{nodes}{self.devices} GPU{plural} x {self.gigabytes:g} GB{which}"
 
 
 def parse_machine(text: str) -> Machine:
-    """Read `1x80`, `2x8x80` or `cpu:24`.
+    """Read `1x80`, `2x8x80`, `1x16:T4`, `cpu:24` or `cpu:24:AMX`.
 
     Raises:
-        ValueError: If it is none of these, or too small to hold anything.
+        ValueError: If it is none of these, no GPU that is known, or too small to hold anything.
     """
     number = r"(\d+(?:\.\d+)?)"
-    if match := re.fullmatch(rf"cpu:{number}", text.strip(), re.IGNORECASE):
-        machine = Machine("cpu", 1, 1, float(match.group(1)))
-    elif match := re.fullmatch(rf"(?:(\d+)x)?(\d+)x{number}", text.strip(), re.IGNORECASE):
-        nodes, devices, memory = match.groups()
-        machine = Machine("cuda", int(nodes or 1), int(devices), float(memory))
+    if match := re.fullmatch(rf"cpu:{number}(:{AMX})?", text.strip(), re.IGNORECASE):
+        machine = Machine("cpu", 1, 1, float(match.group(1)), AMX if match.group(2) else "")
+    elif match := re.fullmatch(rf"(?:(\d+)x)?(\d+)x{number}(?::(.+))?", text.strip(), re.I):
+        nodes, devices, memory, name = match.groups()
+        known = name and find(name)
+        if name and not known:
+            raise ValueError(
+                f"--gpus {text}: no such GPU{nearest(name, TFLOPS)}; known are {', '.join(TFLOPS)}"
+            )
+        machine = Machine("cuda", int(nodes or 1), int(devices), float(memory), known or "")
     else:
         raise ValueError(f"--gpus: '{text}' is not of the form {FORMS}")
     if machine.world < 1:

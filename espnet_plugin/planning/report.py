@@ -9,6 +9,7 @@ from espnet_plugin.cli import nearest
 from espnet_plugin.groups import select
 from espnet_plugin.lora import check_stage
 from espnet_plugin.lora import parse as parse_lora
+from espnet_plugin.monitor.peaks import WITHOUT_BFLOAT16
 from espnet_plugin.planning.budget import Setup
 from espnet_plugin.planning.fit import (
     RATE,
@@ -19,7 +20,7 @@ from espnet_plugin.planning.fit import (
     options,
     worst,
 )
-from espnet_plugin.planning.machine import Machine, parse_machine
+from espnet_plugin.planning.machine import AMX, Machine, parse_machine
 from espnet_plugin.planning.shapes import Shape, parameters, read_shape
 from espnet_plugin.planning.support import missing
 from espnet_plugin.stages import STAGES, Stage
@@ -104,11 +105,13 @@ def stage_names(stage: str) -> list[str]:
 def ways(machine: Machine, autocast: str) -> list[Setup]:
     """Return the ways to run a stage on a machine; of the precision that is not the usual, one.
 
+    `auto` is decided as in training. A GPU that only emulates bfloat16 has no way in it.
+
     Args:
         machine: The devices.
         autocast: As in training.
     """
-    usual = autocast == "bfloat16" or (autocast == "auto" and machine.kind == "cuda")
+    usual = autocast == "bfloat16" or (autocast == "auto" and machine.half)
     # In the order in which they are chosen: first what changes no result, the cheapest first.
     shardings = ("none", "zero1") if machine.world > 1 else ("none",)
     found = [
@@ -119,7 +122,8 @@ def ways(machine: Machine, autocast: str) -> list[Setup]:
     ]
     if machine.world > 1:
         found += [Setup(usual, "fsdp"), Setup(usual, "fsdp", checkpointing=True)]
-    return [*found, Setup(not usual)] if autocast == "auto" else found
+    both = autocast == "auto" and machine.name not in WITHOUT_BFLOAT16
+    return [*found, Setup(not usual)] if both else found
 
 
 def choose(rows: Sequence[Row]) -> Row | None:
@@ -260,12 +264,24 @@ def fragment(plan: StagePlan, machine: Machine) -> str:
     return "\n".join(lines)
 
 
+def precision(machine: Machine) -> str:
+    """Say what `autocast: auto` is there."""
+    if machine.kind == "cpu":
+        other = "" if machine.half else f" (with AMX tiles bfloat16: cpu:24:{AMX})"
+    elif machine.half:
+        other = "" if machine.name else " (before Ampere float32: name the GPU, 1x16:T4)"
+    else:
+        other = ": these GPUs have no bfloat16"
+    return f"autocast: auto is {'bfloat16' if machine.half else 'float32'} there{other}"
+
+
 def render(shape: Shape, machine: Machine, plans: Sequence[StagePlan]) -> str:
     """Return everything as text."""
     text = [
         f"{shape.name} on {machine}: {machine.usable / 1e9:.1f} GB for tensors on each "
         f"(estimated: {machine.context / 1e9:.1f} GB for the process, some for fragments)",
         "GB on each device at the peak of a step; the batch is that of one device",
+        precision(machine),
     ]
     for plan in plans:
         text += ["", table(plan)]
@@ -306,6 +322,7 @@ def as_data(shape: Shape, machine: Machine, plans: Sequence[StagePlan]) -> dict[
         "model": asdict(shape),
         "machine": asdict(machine),
         "usable_bytes": machine.usable,
+        "auto_is_bfloat16": machine.half,
         "stages": stages,
     }
 
