@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 
-MIN_THREADS, MAX_THREADS = 2, 4  # one waits for the disk while another computes
+THREADS_EACH, MAX_THREADS = 2, 4  # for a processor: one waits for the disk, another computes
 
 
 def usable_threads(threads: int | None = None) -> int:
@@ -22,7 +22,7 @@ def usable_threads(threads: int | None = None) -> int:
         return threads
     affinity = getattr(os, "sched_getaffinity", None)  # not everywhere
     processors = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return max(MIN_THREADS, min(MAX_THREADS, processors))
+    return min(MAX_THREADS, THREADS_EACH * processors)
 
 
 def for_each[T](

@@ -216,7 +216,9 @@ def machine() -> str:
     import psutil
 
     memory = psutil.virtual_memory().total / 1e9
-    programs = ", ".join(f"{name} {version(name)}" for name in ("numpy", "torch", "safetensors"))
+    programs = ", ".join(
+        f"{name} {version(name)}" for name in ("numba", "numpy", "torch", "safetensors")
+    )
     return (
         f"{len(os.sched_getaffinity(0))} cores ({platform.machine()}), {memory:.0f} GB, Python "
         f"{platform.python_version()}, {programs}"
