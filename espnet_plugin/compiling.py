@@ -6,12 +6,18 @@ of all shapes too (dynamic shapes), so that a run compiles a handful of times at
 
 import functools
 import importlib.util
+import inspect
 import shutil
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
 BACKEND = "inductor"
+# What moves is compiled in: a layer has a form for each set of its parameters that do, with and
+# without adapters, in training and validation. torch gives up after 8 forms, and then runs layers
+# uncompiled; a gradual schedule that lets groups join layer by layer has more.
+FORMS = 64
 
 
 @functools.cache
@@ -29,7 +35,19 @@ def compile_layer(
     """
     if BACKEND == "inductor":
         check_compiler(device)
-    return torch.compile(layer_pass, dynamic=True, backend=BACKEND)
+    return torch.compile(layer_pass, dynamic=True, backend=BACKEND, **_forms())
+
+
+def _forms() -> dict[str, Any]:
+    """Return the option that lets a function have `FORMS` compiled forms, of this function alone.
+
+    Older torch has none: there the limit of all functions is raised.
+    """
+    if "recompile_limit" in inspect.signature(torch.compile).parameters:
+        return {"recompile_limit": FORMS}
+    config = torch._dynamo.config
+    config.recompile_limit = max(config.recompile_limit, FORMS)
+    return {}
 
 
 def check_compiler(device: torch.device) -> None:

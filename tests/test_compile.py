@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +126,43 @@ def test_a_missing_triton_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_parameters_keep_their_names(tiny_whisper: Path) -> None:
     plain, compiled = (AsyncSwitchModel(tiny_whisper, compile=c) for c in (False, True))
     assert list(plain.state_dict()) == list(compiled.state_dict())
+
+
+@pytest.mark.slow
+def test_a_gradual_schedule_with_adapters_stays_compiled(
+    tiny_whisper: Path, monkeypatch: pytest.MonkeyPatch, fresh: None
+) -> None:
+    """Each set of what moves in a layer is a form of its own, more than torch allows by itself."""
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+    counter = CompileCounterWithBackend("aot_eager")
+    monkeypatch.setattr(compiling, "BACKEND", counter)
+    joining = ["cross_attn", "ffn.1", "self_attn.0", "ffn.0", "self_attn.1", "encoder"]
+    joins = [{"at": number, "groups": [name]} for number, name in enumerate(joining)]
+    lora = "cross_attn=2 ffn=2 self_attn=full encoder=2"
+    models, schedules = [], []
+    for compile in (False, True):
+        torch.manual_seed(0)
+        model = AsyncSwitchModel(tiny_whisper, autocast="none", compile=compile, lora=lora).train()
+        optimizer = build_optimizer(model, torch.optim.AdamW, {"lr": 1e-3})
+        schedules.append(FreezeSchedule(optimizer, kind="gradual", joins=joins))
+        models.append(model)
+    counts = []
+    for epoch in range(1, len(joins) + 1):
+        for entry in islice(batches(models[0], True), 1, 3):
+            losses = []
+            for model, schedule in zip(models, schedules, strict=True):
+                schedule.begin_epoch(epoch)
+                model.zero_grad()
+                losses.append(model.train()(**dict(entry))[0])
+                losses[-1].backward()
+                with torch.no_grad():
+                    model.eval()(**dict(entry))
+            assert losses[1].item() == pytest.approx(losses[0].item(), abs=1e-5)
+            plain, compiled = ({n: p.grad for n, p in m.named_parameters()} for m in models)
+            for name, grad in plain.items():
+                assert (grad is None) == (compiled[name] is None), name
+                assert grad is None or (compiled[name] - grad).abs().max() < 1e-5, name
+        counts.append(counter.frame_count)
+    assert counts == sorted(set(counts)), f"a phase was not compiled: {counts}"
+    assert counts[-1] > 8
