@@ -6,9 +6,7 @@ space as far as it was touched, and its end, should the file become shorter, is 
 
 from __future__ import annotations
 
-import errno
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import FileIO
@@ -16,8 +14,6 @@ from pathlib import Path
 from typing import Self
 
 CHUNK_BYTES = 4 << 20
-# Linux 6.14 and later: what is not in the file cache does not enter it.
-DONTCACHE = getattr(os, "RWF_DONTCACHE", 0x80) if sys.platform == "linux" else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,44 +66,22 @@ class _Files:
 class Reader(_Files):
     """Reads tensors."""
 
-    def __init__(self, once: bool = False) -> None:
-        """Open no file yet.
-
-        Args:
-            once: What is read will not be read again soon: it need not enter the system's file
-                cache, which takes longer to make room than the disk to read.
-        """
-        super().__init__()
-        self._flags = DONTCACHE if once else 0
-
     def fill(self, buffer: memoryview, place: Place, offset: int = 0) -> None:
         """Fill a buffer of bytes with a tensor's bytes from `offset` on.
 
         Raises:
             ValueError: The file has become shorter than its header says.
         """
-        at, done = place.start + offset, 0
-        file = self._at(place.path, at)
+        file, done = self._at(place.path, place.start + offset), 0
         while done < len(buffer):  # the system may read less than it is asked for
-            count = self._read(file, at + done, buffer[done:])
+            count = file.readinto(buffer[done:])
             if not count:
                 raise ValueError(f"{place.path}: the file ends inside a tensor")
             done += count
         left = min(done, place.nbytes - offset - done)
-        if left > 0 and not self._flags and hasattr(os, "posix_fadvise"):
-            # The disk reads the next piece meanwhile.
-            os.posix_fadvise(file.fileno(), at + done, left, os.POSIX_FADV_WILLNEED)
-
-    def _read(self, file: FileIO, at: int, buffer: memoryview) -> int:
-        if self._flags:
-            try:
-                return os.preadv(file.fileno(), [buffer], at, self._flags)
-            except OSError as error:
-                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
-                    raise
-                self._flags = 0  # the system or the file system does not know them
-        file.seek(at)
-        return file.readinto(buffer) or 0
+        if left > 0 and hasattr(os, "posix_fadvise"):  # the disk reads the next piece meanwhile
+            at = place.start + offset + done
+            os.posix_fadvise(file.fileno(), at, left, os.POSIX_FADV_WILLNEED)
 
     def pieces(self, place: Place, buffer: memoryview) -> Iterator[memoryview]:
         """Read a tensor piece by piece into a buffer; yields the part that was filled."""

@@ -104,9 +104,9 @@ class Pair:
         return math.prod(shape) * ITEM_BYTES[dtype]
 
     @contextmanager
-    def merger(self, hashes: bool = False, once: bool = False) -> Iterator["Merger"]:
-        """Open the files for one thread; `once` as for `Reader`."""
-        with Reader(once) as reader:
+    def merger(self, hashes: bool = False) -> Iterator["Merger"]:
+        """Open the files for one thread."""
+        with Reader() as reader:
             merger = Merger(self, reader, hashes)
             try:
                 yield merger

@@ -92,7 +92,7 @@ def stream(
 
         @contextmanager
         def worker() -> Iterator[Callable[[str], tuple[str, str]]]:
-            with pair.merger(hashes, once=True) as merger, Writer() as writer:
+            with pair.merger(hashes) as merger, Writer() as writer:
 
                 def work(name: str) -> tuple[str, str]:
                     for first, merged in merger.pieces(name, ratios):
