@@ -82,7 +82,7 @@ class _Lookout(threading.Thread):
 
     def run(self) -> None:
         while not _meeting():
-            if self.over.wait(EVERY / 20):
+            if self.over.wait(EVERY / 4):
                 return
         # A connection of its own: one that waits would lock the other. It is made while the process
         # that has the store is there; later that would be tried for minutes.
