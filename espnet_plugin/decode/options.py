@@ -102,7 +102,7 @@ def decode_parser(description: str | None) -> argparse.ArgumentParser:
     text = "PREFIX=BASE:TUNED ...: merge PREFIX<ratio> in memory where it has no directory"
     add("--merges", type=words, default=[], help=text)
     text = "SET:PATTERN,...: decode a set with these systems only, e.g. valid:init,merge_*"
-    add("--only", type=words, default=[], help=text)
+    add("--only", type=str.split, default=[], help=text)
     add("--force", action="store_true", help="decode what is decoded already")
     add_options(made)
     return made

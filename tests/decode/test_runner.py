@@ -286,9 +286,12 @@ def test_beam_search_and_pad_30s(expdir, dump):
 
 def test_command_line(expdir, dump):
     command.main(
-        f"--expdir|{expdir}|--systems|init text|--sets|b|--dumpdir|{dump}|--tag|cli|--batch-size|1|"
-        "--lang-tokens|en:en cs:ms|--device|cpu|--max_tokens_per_second|4".split("|")
+        f"--expdir|{expdir}|--systems|init text|--sets|a b|--dumpdir|{dump}|--tag|cli|--batch-size|1|"
+        "--lang-tokens|en:en cs:ms|--device|cpu|--max_tokens_per_second|4|"
+        "--only|a:text,merge_* b:init,te*".split("|")
     )
+    assert not (expdir / "init" / "decode_cli" / "a").exists()
+    assert texts(expdir, "text", "a", "cli").startswith("s1-1 ")
     assert texts(expdir, "text", "b", "cli").startswith("t-1 ")
     info = read_json(expdir / "init" / "decode_cli" / "b" / "decode.json")
     assert info["options"]["lang_tokens"] == "en:en cs:ms" and info["batch_size"] == 1
