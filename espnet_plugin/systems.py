@@ -70,15 +70,24 @@ class Plan:
         if int(self.options.get("ngpu", "0")) > 1:
             command += ["--multiprocessing_distributed", "true"]
         if system.matched:
-            command += ["--max_epoch", str(self.matched_epochs())]
+            epochs, iterations = self.matched_length()
+            command += ["--max_epoch", str(epochs), "--num_iters_per_epoch", str(iterations)]
         return command
 
-    def matched_epochs(self) -> int:
-        """Return stage 3's epochs with as many paired updates as stages 2 and 3 together."""
-        align, full = self._length("adapt_align"), self._length("adapt_full")
-        return round((align[0] * align[1] + full[0] * full[1]) / full[1])
+    def matched_length(self) -> tuple[int, int]:
+        """Return epochs, and batches of each, with as many updates as stages 2 and 3 together.
 
-    def _length(self, stage: str) -> tuple[int, int]:
+        Where it comes out even, the epochs are as many as stage 3's and each is longer, so that
+        nothing is validated more often; else they are as long as stage 3's and there are more.
+        """
+        align, full = self._length("adapt_align"), self._length("adapt_full")
+        batches = align[0] * align[1] + full[0] * full[1]
+        if batches % (full[0] * full[2]) == 0:
+            return full[0], batches // full[0]
+        return round(batches / full[1]), full[1]
+
+    def _length(self, stage: str) -> tuple[int, int, int]:
+        """Return a stage's epochs, batches of each, and batches of an update."""
         path = Path(self.configs[stage])
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such configuration")
@@ -89,7 +98,7 @@ class Plan:
                     f"{path}: {key} must be a whole number: ablations get as many updates as "
                     "stages 2 and 3 together"
                 )
-        return conf["max_epoch"], conf["num_iters_per_epoch"]
+        return conf["max_epoch"], conf["num_iters_per_epoch"], int(conf.get("accum_grad", 1))
 
 
 @contextlib.contextmanager

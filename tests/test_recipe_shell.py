@@ -146,7 +146,7 @@ def test_all_stages_with_spaces_in_every_path(recipe: Recipe, tmp_path: Path) ->
     assert option(calls[3], "--model") == "my exp/init"
     training = [call for call in calls if call[0] == "train_systems"]
     assert [option(call, "--systems") for call in training] == [
-        "adapt_text",
+        "adapt_text adapt_align align_only adapt_full direct_full text_full align_full",
         "adapt_align align_only",
         "adapt_full direct_full text_full align_full",
     ]

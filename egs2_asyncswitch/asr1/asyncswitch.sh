@@ -63,7 +63,7 @@ acoustic_config=conf/demo/train_acoustic.yaml # optimiser and data of the acoust
 train_text_config=conf/train_text.yaml        # of stage 1 of the method
 train_align_config=conf/train_align.yaml      # of stage 2
 train_full_config=conf/train_full.yaml        # of stage 3
-train_workers=1               # trainings side by side, which share a CPU; with more, stage 8 trains ahead for 9 and 10
+train_workers=1               # trainings side by side, which share a CPU; on a CPU stage 8 trains ahead for 9 and 10
 ablations="direct_full text_full align_full"  # systems that leave stages out; empty: none
 merge_ratios="0.2 0.4 0.6 0.8" # share of the adapted model; adapt_full and direct_full are merged
 merge_in_memory=false         # true: stage 11 writes no models; stage 12 merges as it decodes, for a sweep of large ones
@@ -308,8 +308,8 @@ if begin 8 "adapt_text: the decoder, on text alone"; then
     for part in train valid; do
         [ -d "$dumpdir/text/$part" ] || fail "$dumpdir/text/$part is missing; stage 6 makes it (--stage 6)"
     done
-    ahead=  # side by side, what stages 9 and 10 would train begins as soon as it can
-    if ((train_workers > 1 && stop_stage >= 10)); then
+    ahead=  # what stages 9 and 10 would train: side by side as soon as it can begin, and on a CPU with one start of ESPnet
+    if ((stop_stage >= 10 && (train_workers > 1 || ngpu == 0))); then
         ahead=$(words adapt_align "$(has_word "$ablations" align_full && echo align_only)" adapt_full "$ablations")
     fi
     train_systems adapt_text "$(words adapt_text "$ahead")"

@@ -286,8 +286,8 @@ def test_beam_search_and_pad_30s(expdir, dump):
 
 def test_command_line(expdir, dump):
     command.main(
-        f"--expdir|{expdir}|--systems|init text|--sets|a b|--dumpdir|{dump}|--tag|cli|--batch-size|1|"
-        "--lang-tokens|en:en cs:ms|--device|cpu|--max_tokens_per_second|4|"
+        f"--expdir|{expdir}|--systems|init text|--sets|a b|--dumpdir|{dump}|--tag|cli|"
+        "--batch-size|1|--lang-tokens|en:en cs:ms|--device|cpu|--max_tokens_per_second|4|"
         "--only|a:text,merge_* b:init,te*".split("|")
     )
     assert not (expdir / "init" / "decode_cli" / "a").exists()
