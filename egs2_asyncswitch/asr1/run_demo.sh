@@ -57,5 +57,5 @@ touch exp/.demo  # make clean may remove what a demo made
     --merge_ratios "0.2 0.4 0.6 0.8" \
     --hub_card conf/demo/card.yaml \
     --require true \
-    --stage_seconds "25 2 4 1 145 7 2 120 48 260 6 365 16" \
+    --stage_seconds "24 1 4 1 85 10 2 252 2 2 8 370 14" \
     "$@"
