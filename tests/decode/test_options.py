@@ -46,3 +46,19 @@ def test_sets_that_few_systems_are_decoded_on():
         only_of(["vaild:init"], systems, sets)
     with pytest.raises(ValueError, match="'valid:merge' matches none of the systems: init"):
         only_of(["valid:merge"], systems, sets)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pad": "bach"}, "pad is one of batch, 30s, got 'bach' .did you mean batch"),
+        ({"beam_size": 0}, "beam_size must be at least 1"),
+        ({"max_tokens_per_second": -1.0}, "max_tokens_per_second is negative"),
+        ({"tail": -1.0}, "tail is negative"),
+        ({"lang_tokens": "cs-ms"}, "not 'language:code'"),
+        ({"suppress": "all"}, "suppress is one of"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        Options(**options)
