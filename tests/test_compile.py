@@ -73,14 +73,18 @@ def compare(directory: Path, stage: str) -> None:
             assert (others[name] - grad).abs().max() < 1e-5, name
 
 
-@pytest.mark.slow
-def test_shapes_share_few_compilations(
-    tiny_whisper: Path, monkeypatch: pytest.MonkeyPatch, fresh: None
-) -> None:
+@pytest.fixture
+def counter(monkeypatch: pytest.MonkeyPatch, fresh: None) -> Any:
+    """Counts what is compiled, and compiles it quickly."""
     from torch._dynamo.testing import CompileCounterWithBackend
 
     counter = CompileCounterWithBackend("aot_eager")
     monkeypatch.setattr(compiling, "BACKEND", counter)
+    return counter
+
+
+@pytest.mark.slow
+def test_shapes_share_few_compilations(tiny_whisper: Path, counter: Any) -> None:
     compare(tiny_whisper, "adapt_text")
     # for training and for validation; not for each of two layers, five batches and four shapes
     assert 1 <= counter.frame_count <= 3
@@ -88,13 +92,7 @@ def test_shapes_share_few_compilations(
 
 
 @pytest.mark.slow
-def test_paired_batches_compile_encoder_and_decoder(
-    tiny_whisper: Path, monkeypatch: pytest.MonkeyPatch, fresh: None
-) -> None:
-    from torch._dynamo.testing import CompileCounterWithBackend
-
-    counter = CompileCounterWithBackend("aot_eager")
-    monkeypatch.setattr(compiling, "BACKEND", counter)
+def test_paired_batches_compile_encoder_and_decoder(tiny_whisper: Path, counter: Any) -> None:
     compare(tiny_whisper, "adapt_full")
     assert 2 <= counter.frame_count <= 6
 
@@ -129,14 +127,8 @@ def test_parameters_keep_their_names(tiny_whisper: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_gradual_schedule_with_adapters_stays_compiled(
-    tiny_whisper: Path, monkeypatch: pytest.MonkeyPatch, fresh: None
-) -> None:
+def test_a_gradual_schedule_with_adapters_stays_compiled(tiny_whisper: Path, counter: Any) -> None:
     """Each set of what moves in a layer is a form of its own, more than torch allows by itself."""
-    from torch._dynamo.testing import CompileCounterWithBackend
-
-    counter = CompileCounterWithBackend("aot_eager")
-    monkeypatch.setattr(compiling, "BACKEND", counter)
     joining = ["cross_attn", "ffn.1", "self_attn.0", "ffn.0", "self_attn.1", "encoder"]
     joins = [{"at": number, "groups": [name]} for number, name in enumerate(joining)]
     lora = "cross_attn=2 ffn=2 self_attn=full encoder=2"
