@@ -174,6 +174,16 @@ class _Step:
         if world > 1 and not self.setup.bucket_view:
             self.buckets = 4 * moved
 
+    def _updating(self) -> int:
+        """Return the bytes that the optimiser itself needs: fused AdamW and GPUs' kernels none.
+
+        On a CPU bitsandbytes updates the embedding, whose moments have 32 bits, by plain
+        products of whole tensors, three of which exist together.
+        """
+        if self.setup.eight_bit and self.machine.kind == "cpu" and TABLE in self.moving:
+            return 3 * 4 * self.sizes[TABLE]
+        return 0
+
     def _gradient(self, part: Segment) -> int:
         return sum(self.moved.get(name, 0) for name in part.names)
 
@@ -220,7 +230,7 @@ class _Step:
             kept, copies = kept - own_kept, copies - own_copies
             if part.name == "embedding":
                 early = 0
-        moments.append(("update", every, 0, 0, 0))
+        moments.append(("update", every, 0, 0, self._updating()))
         return self._at_peak(moments, every, sum(k for k, _ in held), sum(c for _, c in held))
 
     def _at_peak(

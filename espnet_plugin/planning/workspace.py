@@ -78,6 +78,8 @@ def loss_bytes(
     working += 2 * table if half else 0
     if table_moves:
         working += (2 if half else 0) * table  # a chunk's product, before it is added
+        # A CPU adds it to the float32 sum by way of a float32 copy.
+        working += 4 * table if half and device == "cpu" and chunks > 1 else 0
     kept, grown = states, 4 * table if table_moves else 0
     doubled = states + grown if device == "cuda" or accumulated else 0
     return Loss(working, kept, grown, doubled)
