@@ -28,7 +28,8 @@ class Limits:
         rise: A loss that rose by more has risen.
         fall: A loss that fell by more has fallen.
         still: Change over the run that counts as none.
-        explode: The loss of training over its lowest that is divergence.
+        explode: The loss of training over its lowest that is divergence, unless that of validation
+            is at its lowest.
         patience: Epochs that a rise must last, or that are waited for a first change.
         spikes: In one epoch, that call stage 2 unstable.
     """
@@ -116,7 +117,9 @@ class _Curve:
     def divergence(self) -> Finding | None:
         losses = [r["train_loss"] for r in self.rows if r.get("train_loss", math.nan) > 0]
         now, lowest = self.now.get("train_loss", math.nan), min(losses, default=math.nan)
-        if now > self.limits.explode * lowest:
+        valid = [row.get("valid_loss", math.nan) for row in self.rows]
+        # Short epochs hold different batches: a run whose validation is at its best is healthy.
+        if now > self.limits.explode * lowest and not valid[-1] < min(valid[:-1]):
             found = f"the training loss is {now:.3f} in {self.epoch}, it was {lowest:.3f}"
         elif self.change("valid_loss") > self.limits.explode - 1:
             found = f"the validation loss went {self.moved('valid_loss')}"

@@ -48,7 +48,10 @@ CASES: dict[str, tuple[Curve, str]] = {
         | {"valid_loss_ms": [3.0, 3.0, 3.1, 3.1, 3.2], "valid_loss_en": [2.6, 2.6, 2.7, 2.7, 2.8]},
         "unlike the text corpus",
     ),
-    "divergence": ({"train_loss": [float("nan"), 2.5, 2.1, 2.0, 5.0]}, "lower the learning rate"),
+    "divergence": (
+        {"train_loss": [float("nan"), 2.5, 2.1, 2.0, 5.0], "valid_loss": [3.0, 2.6, 2.3, 2.2, 2.2]},
+        "lower the learning rate",
+    ),
     "stuck": (
         {name: [3.0, 3.001, 3.0, 3.0, 2.999] for name in HEALTHY if name.startswith("valid")}
         | {"train_loss": [float("nan"), 3, 3, 3, 3]},
@@ -66,6 +69,14 @@ def test_a_signature_is_found_and_named_with_what_to_try(name: str) -> None:
     found = {f.name: f for f in detect(rows(**changes), stage, after_text=True)}
     assert set(found) == {name}
     assert advice in found[name].advice
+
+
+def test_short_epochs_of_unlike_batches_are_no_divergence() -> None:
+    demo = rows(train_loss=[float("nan"), 0.17, 0.27, 0.26, 0.3])
+    assert all(not names(demo[:n]) for n in range(6)), "validation is at its best in each"
+    for row in demo:
+        del row["valid_loss"]
+    assert names(demo) == {"divergence"}, "nothing speaks for the run"
 
 
 def test_a_short_rise_or_one_that_all_languages_share_is_no_forgetting() -> None:
