@@ -81,7 +81,11 @@ def make_plan(
 
 
 def _plan_30s(shape_file: str | Path, batch_bins: int, least: int) -> Plan:
-    """Make batches of as many utterances as fit when each takes 30 s, of similar length."""
+    """Make batches of as many utterances as fit when each takes 30 s, of similar length.
+
+    No batch exceeds its bins. Where these hold one utterance for each process and no more, what is
+    short of that (the corpus is no multiple) repeats utterances of the batch beside it.
+    """
     if batch_bins < least * N_SAMPLES:
         needed = f"{N_SAMPLES}" if least == 1 else f"{N_SAMPLES} for each of {least} processes"
         raise ValueError(
@@ -91,7 +95,9 @@ def _plan_30s(shape_file: str | Path, batch_bins: int, least: int) -> Plan:
     utts = sorted(samples, key=lambda utt: samples[utt], reverse=True)
     count = -(-len(utts) // (batch_bins // N_SAMPLES))
     edges = [len(utts) * part // count for part in range(count + 1)]
-    batches = [tuple(utts[low:high]) for low, high in pairwise(edges)]
+    starts = [max(0, min(low, high - least)) for low, high in pairwise(edges)]
+    ends = [max(high, start + least) for start, high in zip(starts, edges[1:], strict=True)]
+    batches = [tuple(utts[low:high]) for low, high in zip(starts, ends, strict=True)]
     return Plan(batches, max(range(count), key=lambda i: len(batches[i])))
 
 

@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from espnet_plugin.pads import PADS
+from espnet_plugin.pair_batches import deal, make_plan
+from espnet_plugin.planning import parse_machine
 from espnet_plugin.systems import Plan
 from espnet_plugin.task import AsyncSwitchTask
 
@@ -44,3 +47,24 @@ def test_ablations_are_as_long_as_stages_2_and_3(folder: Path) -> None:
     assert batches % full.get("accum_grad", 1) == 0
     if folder.name == "demo":  # longer epochs, and no more of them
         assert (epochs, batches) == (full["max_epoch"], wanted / full["max_epoch"])
+
+
+PAIRED = [p for p in TRAINING if "text" not in p.name and p.parent.name != "demo"]
+
+
+@pytest.mark.parametrize("path", PAIRED, ids=name_of)
+def test_its_batches_can_be_dealt_out_to_the_gpus_that_it_is_for(
+    path: Path, tmp_path: Path
+) -> None:
+    shapes = tmp_path / "utt2num_samples"
+    shapes.write_text("".join(f"u{n} {8_000 + 4_720 * n}\n" for n in range(101)))
+    conf = yaml.safe_load(path.read_text())
+    worlds = [1, 2, 4, 8]  # run.sh's --ngpu
+    if path.parent.parent.name == "tuning":
+        worlds = [parse_machine(path.parent.name.rpartition("_")[2]).world]
+    for world in worlds:
+        for pad in PADS:
+            least = {"min_batch_size": world, "batch_size": 20}
+            plan = make_plan(shapes, pad, conf["batch_type"], conf["batch_bins"], least)
+            for rank in range(world):
+                assert deal(plan.batches, rank, world)

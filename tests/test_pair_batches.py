@@ -129,6 +129,21 @@ def test_ranks_share_each_batch(shape_file: Path) -> None:
         deal([("a", "c", "d"), ("b", "e")], 0, 3)
 
 
+@pytest.mark.parametrize("each", [1, 2, 5])
+@pytest.mark.parametrize("world", [2, 7, 8])
+def test_30s_gives_every_rank_an_utterance_and_no_batch_exceeds_its_bins(
+    shape_file: Path, samples: dict[str, int], world: int, each: int
+) -> None:
+    bins = each * world * N_SAMPLES
+    batches = make_plan(shape_file, "30s", "numel", bins, {"min_batch_size": world}).batches
+    assert all(deal(batches, rank, world) for rank in range(world))
+    assert max(map(len, batches)) <= each * world
+    assert all(len(set(batch)) == len(batch) for batch in batches)
+    repeated = sum(map(len, batches)) - len(samples)
+    assert {u for batch in batches for u in batch} == set(samples)
+    assert repeated < world if each == 1 else not repeated
+
+
 def test_30s_needs_room_for_an_utterance(shape_file: Path) -> None:
     with pytest.raises(ValueError, match="batch_bins is 479999 .* 30s an utterance takes 480000"):
         make_plan(shape_file, "30s", "numel", N_SAMPLES - 1, {"batch_size": 7})
