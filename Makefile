@@ -20,10 +20,10 @@ demo: env  ## Whisper base learns Malay-English code-switching in three stages, 
 	@$(recipe)/run_demo.sh
 
 test: env  ## the fast tests: no network, no GPU, tiny random models
-	@OMP_NUM_THREADS=1 $(python) -m pytest -n 2 --dist worksteal
+	@OMP_NUM_THREADS=1 CUDA_VISIBLE_DEVICES= $(python) -m pytest -n 2 --dist worksteal
 
 test-slow: env  ## every test that this machine can run, the slow ones too
-	@$(python) -m pytest -m "not network and not gpu and not bench"
+	@CUDA_VISIBLE_DEVICES= $(python) -m pytest -m "not network and not gpu and not bench"
 
 lint: env  ## ruff, mypy, shellcheck
 	@$(python) -m ruff check .

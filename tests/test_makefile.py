@@ -89,6 +89,12 @@ def test_no_python_says_how_to_get_one(machine: Machine) -> None:
     assert not (machine.checkout / ".venv").exists()
 
 
+@pytest.mark.parametrize("target", ["test", "test-slow"])
+def test_tests_do_not_depend_on_a_gpu(machine: Machine, target: str) -> None:
+    result = machine.make("-n", target)
+    assert "CUDA_VISIBLE_DEVICES= .venv/bin/python -m pytest" in result.stdout
+
+
 def test_shim_that_fails_is_passed_over(machine: Machine, tmp_path: Path) -> None:
     machine.program("python3.13", "#!/bin/sh\nexit 127\n")
     machine.program("python3.12", "#!/bin/sh\nexit 127\n")

@@ -111,6 +111,7 @@ def test_missing_model_names_its_stage(recipe: Recipe) -> None:
     recipe.data("tr", "va", "te1", "te2")
     recipe.text()
     assert recipe.run("asyncswitch.sh", *SETS, "--stop_stage", "13").returncode == 0
+    assert option(recipe.calls()[-2], "--device") == ""  # a GPU, where there is one
     makers = {"adapt_text": 8, "align_only": 9, "direct_full": 10, "direct_merge_0.2": 11}
     for system, maker in makers.items():
         (recipe.asr1 / "exp" / system / "config.json").unlink()
@@ -144,6 +145,7 @@ def test_all_stages_with_spaces_in_every_path(recipe: Recipe, tmp_path: Path) ->
     assert option(calls[2], "--source") == "/models/my whisper"
     assert option(calls[2], "--output") == "my exp/init"
     assert option(calls[3], "--model") == "my exp/init"
+    assert option(calls[-2], "--device") == "cpu"  # though there may be a GPU: --ngpu 0
     training = [call for call in calls if call[0] == "train_systems"]
     assert [option(call, "--systems") for call in training] == [
         "adapt_text adapt_align align_only adapt_full direct_full text_full align_full",

@@ -352,7 +352,7 @@ if begin 12 "decode $decoded_sets"; then
     need_sets 3 "$dumpdir/raw" "$decoded_sets"
     job decode decode --expdir "$expdir" --systems "$systems" --sets "$decoded_sets" --dumpdir "$dumpdir/raw" \
         --tag "$decode_tag" --batch_size "$decode_batch" --pad "$pad_decode" --lang_tokens "$lang_tokens" \
-        --workers "${decode_workers:-$((ngpu > 1 ? ngpu : 1))}" \
+        --workers "${decode_workers:-$((ngpu > 1 ? ngpu : 1))}" --device "$( ((ngpu > 0)) || echo cpu)" \
         --override "$decode_override" --merges "$merges" --only "${valid_systems:+$valid_set:${valid_systems// /,}}"
 fi
 
