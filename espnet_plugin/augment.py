@@ -24,6 +24,13 @@ EFFECTS = ("data_aug_effects", "data_aug_num", "data_aug_prob")
 ROOMS = ("rir_scp", "rir_apply_prob")
 NOISES = ("noise_scp", "noise_apply_prob", "noise_db_range", "short_noise_thres")
 VOLUME = "speech_volume_normalize"
+# ESPnet's defaults of what says nothing without a list of rooms or noises.
+UNSET = {
+    "rir_apply_prob": 1.0,
+    "noise_apply_prob": 1.0,
+    "noise_db_range": "13_15",
+    "short_noise_thres": 0.5,
+}
 
 
 class Augmentation:
@@ -93,6 +100,8 @@ def read_options(args: argparse.Namespace) -> dict[str, Any]:
         if getattr(args, names[0], None) is not None:
             options |= {name: getattr(args, name) for name in names}
             _share(names[1], options[names[1]])
+        elif alone := [n for n in names[1:] if getattr(args, n, UNSET[n]) != UNSET[n]]:
+            raise ValueError(f"{alone[0]} does nothing without {names[0]}, a list 'NAME FILE'")
     if "noise_scp" in options:
         _decibels(options["noise_db_range"])
     if (volume := getattr(args, VOLUME, None)) is not None:
@@ -133,6 +142,8 @@ def check(args: argparse.Namespace, with_text: bool) -> None:
         raise ValueError(
             f"max_cache_size would keep an utterance's first {given[0]} for good: set it to 0"
         )
+    if args.specaug_conf and not args.specaug:
+        raise ValueError("specaug_conf does nothing without specaug: specaug")
     check_files(options)
     build_specaug(args.specaug, args.specaug_conf)
 

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from espnet_plugin.cli import nearest
+
 # What `--checkpointing` may be -> the parts of the model whose layers run again.
 PARTS: dict[str, frozenset[str]] = {
     "none": frozenset(),
@@ -33,7 +35,10 @@ def parse(value: str | bool) -> frozenset[str]:
     """
     name = {"true": "all", "false": "none"}.get(str(value).lower(), str(value))
     if name not in PARTS:
-        raise ValueError(f"checkpointing is {', '.join(PARTS)}, true or false, got '{value}'")
+        raise ValueError(
+            f"checkpointing is {', '.join(PARTS)}, true or false, got '{value}'"
+            f"{nearest(name, PARTS)}"
+        )
     return PARTS[name]
 
 

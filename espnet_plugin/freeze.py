@@ -8,6 +8,7 @@ Frozen tensors stay bit-identical, weight decay included, because optimisers ski
 gradient is None; a gradient of zeros would still be decayed.
 """
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from espnet2.schedulers.abs_scheduler import AbsBatchStepScheduler, AbsEpochStepScheduler
 from torch.optim.lr_scheduler import LRScheduler
 
+from espnet_plugin.cli import nearest
 from espnet_plugin.groups import GROUPS, group_of, is_fixed, select
 from espnet_plugin.lora import describe as describe_adapters
 
@@ -244,6 +246,7 @@ def _build_inner(
             raise ValueError(f"inner_conf {conf} is given without an inner schedule")
         return None
     if name == "warmuplinear":
+        check_options(WarmupLinear, conf, "inner_conf")
         return WarmupLinear(optimizer, **conf)
     from espnet2.tasks.abs_task import scheduler_classes  # takes seconds: only when needed
 
@@ -256,7 +259,27 @@ def _build_inner(
     if name not in usable:
         known = ", ".join(sorted({"warmuplinear", *usable}))
         raise ValueError(
-            f"inner schedule '{name}' is unknown or does not step once an update "
-            f"(it would never be stepped): choose one of {known}"
+            f"inner schedule '{name}' is unknown or does not step once an update (it would never "
+            f"be stepped){nearest(name, ('warmuplinear', *usable))}: choose one of {known}"
         )
+    check_options(usable[name], conf, "inner_conf")
     return usable[name](optimizer, **conf)
+
+
+def check_options(kind: type, conf: Mapping[str, Any], where: str) -> None:
+    """Check the options of a schedule.
+
+    Args:
+        kind: The schedule; its first argument is the optimiser.
+        conf: Its options.
+        where: What holds them, for the message.
+
+    Raises:
+        ValueError: If there is no such option; names the nearest.
+    """
+    known = [*inspect.signature(kind).parameters][1:]
+    if unknown := sorted(set(conf) - set(known)):
+        raise ValueError(
+            f"{where}: {kind.__name__} has no option '{unknown[0]}'{nearest(unknown[0], known)}; "
+            f"it has {', '.join(known)}"
+        )

@@ -21,6 +21,7 @@ from espnet_plugin.augment import augment_features
 from espnet_plugin.by_language import batch_sums
 from espnet_plugin.checkpointing import checkpointed
 from espnet_plugin.checkpointing import parse as parse_checkpointing
+from espnet_plugin.cli import nearest
 from espnet_plugin.compiling import compile_layer
 from espnet_plugin.features import LogMel
 from espnet_plugin.lora import inject, keep_names
@@ -314,4 +315,6 @@ class AsyncSwitchModel(ESPnetASRModel):
 
 def _check(option: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
-        raise ValueError(f"{option} is one of {', '.join(known)}, got '{value}'")
+        raise ValueError(
+            f"{option} is one of {', '.join(known)}, got '{value}'{nearest(value, known)}"
+        )

@@ -56,9 +56,12 @@ def build_optimizer(
     for option, by_group in overrides.items():
         if unknown := sorted(set(by_group) - set(GROUPS)):
             raise ValueError(
-                f"group_{option}: unknown parameter group '{unknown[0]}'; "
-                f"the groups are {', '.join(GROUPS)}"
+                f"group_{option}: unknown parameter group '{unknown[0]}'"
+                f"{nearest(unknown[0], GROUPS)}; the groups are {', '.join(GROUPS)}"
             )
+        for group, value in by_group.items():
+            if not _is_rate(value):
+                raise ValueError(f"group_{option}: {group} needs a number, 0 or more, got {value}")
     members: dict[str, list[tuple[str, torch.nn.Parameter]]] = {group: [] for group in GROUPS}
     for name, parameter in model.named_parameters():
         if is_fixed(name):
@@ -76,3 +79,10 @@ def build_optimizer(
 
         return ShardedOptimizer(groups, optim_class, sharded_for, **conf)
     return optim_class(groups, **conf)
+
+
+def _is_rate(value: Any) -> bool:
+    try:  # YAML reads 1e-5, without a point, as a string
+        return float(value) >= 0
+    except (TypeError, ValueError):
+        return False

@@ -8,6 +8,7 @@ Source: AsyncSwitch, arXiv 2506.14190, section III-B (stages 1 to 3).
 
 from dataclasses import dataclass
 
+from espnet_plugin.cli import nearest
 from espnet_plugin.groups import GROUPS
 
 
@@ -115,7 +116,10 @@ def get_stage(name: str) -> Stage:
         ValueError: If there is none; the message lists those that exist.
     """
     if name not in STAGES:
-        raise ValueError(f"unknown adaptation stage '{name}': choose one of {', '.join(STAGES)}")
+        raise ValueError(
+            f"unknown adaptation stage '{name}'{nearest(name, STAGES)}: choose one of "
+            f"{', '.join(STAGES)}"
+        )
     return STAGES[name]
 
 

@@ -22,6 +22,7 @@ import espnet_plugin
 from espnet_plugin import augment, distributed, lora, pair_batches
 from espnet_plugin.cli import nearest
 from espnet_plugin.finish import KEEPS, finish, summary
+from espnet_plugin.freeze import FreezeSchedule, check_options
 from espnet_plugin.groups import GROUPS
 from espnet_plugin.iterators import TextIterFactory
 from espnet_plugin.model import AsyncSwitchModel
@@ -34,7 +35,7 @@ from espnet_plugin.prompt import PromptBuilder, parse_lang_tokens
 from espnet_plugin.stages import STAGES, get_stage
 from espnet_plugin.text_store import TextStore
 from espnet_plugin.trainer import AsyncSwitchTrainer
-from espnet_plugin.training import failing, stopping, valid_wer
+from espnet_plugin.training import criteria, failing, stopping, valid_wer
 
 espnet_plugin.register()  # spawned processes import this module, and need the classes too
 
@@ -194,15 +195,16 @@ class AsyncSwitchTask(ASRTask):
             )
         if args.freeze_param:
             raise ValueError(f"--freeze_param: the stage decides; '{stage.name}' trains a set")
-        criteria = [args.early_stopping_criterion, *args.best_model_criterion]
-        valid_wer.check(args.valid_wer_utts, stage.data, criteria)
+        wanted = [args.early_stopping_criterion, *args.best_model_criterion]
+        criteria.check(wanted, parse_lang_tokens(args.lang_tokens))
+        valid_wer.check(args.valid_wer_utts, stage.data, wanted)
         builder = _builder(args)
         with_text = stage.data == "text"
-        wanted = ("train_text", "valid_text") if with_text else ("train_data", "valid_data")
+        sources = ("train_text", "valid_text") if with_text else ("train_data", "valid_data")
         for name in ("train_text", "valid_text", "train_data", "valid_data"):
             given = getattr(args, name)
-            if (given is None) == (name in wanted):
-                verb = "needs" if name in wanted else "does not take"
+            if (given is None) == (name in sources):
+                verb = "needs" if name in sources else "does not take"
                 raise ValueError(f"stage {stage.name} ({stage.data} data) {verb} --{name}")
         if with_text:
             args.iterator_type = "task"
@@ -253,12 +255,16 @@ class AsyncSwitchTask(ASRTask):
         """
         if args.scheduler != "freeze":
             raise ValueError(f"--scheduler is freeze (it wraps another), got '{args.scheduler}'")
+        for option in ("accum_grad", "max_epoch"):
+            if (value := getattr(args, option)) < 1:
+                raise ValueError(f"--{option} is 1 or more, got {value}")
         if (length := args.num_iters_per_epoch) is not None and length % args.accum_grad:
             raise ValueError(
                 f"--num_iters_per_epoch {length} is no multiple of --accum_grad {args.accum_grad}: "
                 "the batches beyond would be lost at each epoch's end"
             )
         stage, conf = get_stage(args.adaptation_stage), dict(args.scheduler_conf)
+        check_options(FreezeSchedule, conf, "scheduler_conf")
         if conf.get("kind", "staged") == "staged":
             if "trainable" in conf:
                 raise ValueError("scheduler_conf: the groups come from --adaptation_stage")

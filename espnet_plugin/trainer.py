@@ -21,7 +21,7 @@ from espnet_plugin.freeze import FreezeSchedule
 from espnet_plugin.monitor import start as monitor
 from espnet_plugin.monitor.console import SHOWN, drop_shown
 from espnet_plugin.sharding import consolidate
-from espnet_plugin.training import midway, resuming
+from espnet_plugin.training import criteria, midway, resuming
 from espnet_plugin.training.curve import CURVE, read_curve
 from espnet_plugin.training.disk import check_checkpoints, tensor_bytes
 from espnet_plugin.training.progress import Batches, Run, mean
@@ -107,6 +107,8 @@ class AsyncSwitchTrainer(Trainer):
                 )
                 watch.after_validation()
                 run.write(0, reporter)
+            wanted = [options.early_stopping_criterion, *options.best_model_criterion]
+            criteria.check_measured(wanted, run.rows[0])
         iterations = getattr(kwargs["train_iter_factory"], "num_iters_per_epoch", None)
         total = options.max_epoch * iterations if iterations else None
         shown = progress(total, run.label, "batch", disable=not run.main)
@@ -116,6 +118,7 @@ class AsyncSwitchTrainer(Trainer):
             elif run.updates and run.bar is not None:
                 run.bar.update(run.updates * options.accum_grad)
             super().run(**kwargs)
+        del cls._run  # it holds model and optimiser: in this process another run may follow
 
     @classmethod
     def _check_room(cls, model: torch.nn.Module, options: Options) -> None:
@@ -180,6 +183,11 @@ class AsyncSwitchTrainer(Trainer):
         """
         run, epoch, done = cls._run, reporter.get_epoch(), 0
         check_even(iterator, f"epoch {epoch}")  # type: ignore[arg-type]
+        if (length := len(iterator)) < options.accum_grad:  # type: ignore[arg-type]
+            raise ValueError(
+                f"an epoch has {length} batches, fewer than an update (--accum_grad "
+                f"{options.accum_grad}): nothing would be trained"
+            )
         run.begin_epoch(epoch)
         # ESPnet lets the gradients of batches short of `accum_grad` wait for the next epoch, where
         # a run resumed from a checkpoint, which has none, would differ.

@@ -183,6 +183,10 @@ NAMED = {"data_aug_prob": 0.5}
             "LOW, HIGH with LOW < HIGH",
         ),
         ({"speech_volume_normalize": 0.5, "max_cache_size": 10.0}, "max_cache_size .* set it to 0"),
+        ({"specaug_conf": {"num_freq_mask": 2}}, "specaug_conf does nothing without specaug"),
+        ({"rir_apply_prob": 0.3}, "rir_apply_prob does nothing without rir_scp"),
+        ({"noise_apply_prob": 0.3}, "noise_apply_prob does nothing without noise_scp"),
+        ({"noise_db_range": "5_20"}, "noise_db_range does nothing without noise_scp"),
     ],
 )
 def test_wrong_options_are_named(given: dict[str, Any], message: str) -> None:

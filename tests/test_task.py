@@ -1,7 +1,9 @@
 """Whole training runs by ESPnet's trainer on a tiny Whisper: resuming, proofs, bad input."""
 
+import gc
 import json
 import math
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,6 +86,7 @@ def test_a_stage_trains_and_proves_what_it_froze(
         if not moves:
             assert after[name] == digest, f"{name} moved"
     assert any(after[n] != before[n] for n in before)
+    assert not hasattr(AsyncSwitchTrainer, "_run"), "model and optimiser are still held"
     proof = json.loads((tmp_path / "out" / "freeze_proof.json").read_text())
     assert proof["identical"] and proof["changed"] > 0
     assert is_finished(tmp_path / "out")
@@ -244,10 +247,41 @@ def test_systems_are_trained_once_and_refuse_other_settings(
         train(["adapt_text"], plan)
 
 
+def test_a_gpu_is_free_when_the_next_system_is_built(
+    data: Path, make_whisper: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Held:
+        def __init__(self) -> None:
+            self.itself = self
+
+    held: list[weakref.ref[Held]] = []
+
+    def main(cmd: list[str]) -> None:
+        assert all(each() is None for each in held)
+        held.append(weakref.ref(Held()))
+        monkeypatch.setattr("espnet_plugin.systems.is_finished", lambda directory: True)
+
+    make_whisper("exp/init")
+    make_whisper("exp/adapt_text")
+    config = tmp_path / "short.yaml"
+    config.write_text(SHORT.format(epochs=1))
+    pair = (str(data / "train"), str(data / "valid"))
+    configs, paired = dict.fromkeys(STAGES, str(config)), dict.fromkeys(STAGES, pair)
+    plan = Plan(tmp_path / "exp", configs, paired, pair, {"ngpu": "1"})
+    monkeypatch.setattr(AsyncSwitchTask, "main", main)
+    monkeypatch.setattr("espnet_plugin.systems.is_trained", lambda system, plan: False)
+    gc.disable()
+    try:
+        train(["align_only", "adapt_align"], plan)
+    finally:
+        gc.enable()
+    assert len(held) == 2
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"adaptation_stage": "adapt_txt"}, "unknown adaptation stage 'adapt_txt'"),
+        ({"adaptation_stage": "adapt_txt"}, r"stage 'adapt_txt' \(did you mean adapt_text\?\)"),
         ({"train_text": None}, r"stage adapt_text \(text data\) needs --train_text"),
         ({"train_data": "x"}, r"stage adapt_text \(text data\) does not take --train_data"),
         ({"use_amp": "true"}, "--use_amp: --autocast decides"),
@@ -255,7 +289,19 @@ def test_systems_are_trained_once_and_refuse_other_settings(
         ({"freeze_param": "whisper"}, "--freeze_param: the stage decides"),
         ({"scheduler": "warmuplr"}, "--scheduler is freeze"),
         ({"lang_tokens": "cs:zz"}, "has no language 'zz'"),
-        ({"group_lr": "fnn=0.1"}, "group_lr: unknown parameter group 'fnn'"),
+        ({"group_lr": "fnn=0.1"}, "group_lr: unknown parameter group 'fnn'.* ffn"),
+        ({"group_lr": "ffn=fast"}, "group_lr: ffn needs a number, 0 or more, got fast"),
+        ({"accum_grad": "0"}, "--accum_grad is 1 or more, got 0"),
+        ({"max_epoch": "0"}, "--max_epoch is 1 or more, got 0"),
+        (
+            {"num_iters_per_epoch": "none", "accum_grad": "99"},
+            "an epoch has .* batches, fewer than",
+        ),
+        ({"scheduler_conf": "iner=x"}, r"no option 'iner' \(did you mean inner\?\)"),
+        ({"scheduler_conf": "inner_conf.warmup_stps=9"}, "no option 'warmup_stps'.*warmup_steps"),
+        ({"early_stopping_criterion": ("valid", "los", "min")}, "no measure 'los'.* loss"),
+        ({"best_model_criterion": "valid,wer,min"}, "needs --valid_wer_utts"),
+        ({"autocast": "bfloat"}, r"got 'bfloat' \(did you mean bfloat16\?\)"),
         ({"accum_grad": "3"}, "--num_iters_per_epoch 2 is no multiple of --accum_grad 3"),
         ({"scheduler_conf": "trainable=[ffn]"}, "groups come from --adaptation_stage"),
         ({"init_dir": "/nowhere"}, "/nowhere/tokenizer.json: no such file"),
@@ -272,7 +318,7 @@ def test_bad_options_are_named(
             at = cmd.index(option)
             del cmd[at : at + 2]
         if value is not None:
-            cmd += [option, value]
+            cmd += [option, *([value] if isinstance(value, str) else value)]
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         AsyncSwitchTask.main(cmd=cmd)
 
