@@ -146,7 +146,7 @@ def test_rates_and_decays_by_group() -> None:
     assert found["ffn"] == (0.5, 0.01) and found["output"] == (0.1, 0.25)
     with pytest.raises(ValueError, match="group_lr: .* group 'fn' .*ffn.*; the groups are"):
         build_optimizer(model, torch.optim.AdamW, {}, {"fn": 1.0})
-    yaml: Any = {"ffn": "1e-3"}  # as YAML reads a number without a point
+    yaml: dict = {"ffn": "1e-3"}  # as YAML reads a number without a point
     groups = build_optimizer(model, torch.optim.AdamW, {}, yaml).param_groups
     assert {g["lr"] for g in groups if g["name"] == "ffn"} == {1e-3}
 
