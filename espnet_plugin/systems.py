@@ -4,6 +4,7 @@ ESPnet takes 8 s to import; a recipe stage therefore trains all of its systems i
 """
 
 import contextlib
+import gc
 import logging
 import os
 import sys
@@ -147,6 +148,10 @@ def train(names: Sequence[str], plan: Plan) -> None:
         with log_to(output / (f"train.rank{plan.rank}.log" if plan.rank else "train.log")):
             logging.info("asr_train %s", " ".join(command))
             AsyncSwitchTask.main(cmd=command)
+        if plan.options.get("ngpu", "0") != "0":
+            # Optimisers and schedules refer to each other: what they hold of a GPU would stay there
+            # until Python looks for such cycles, while the next system is built.
+            gc.collect()
         if not is_finished(output):
             raise RuntimeError(f"{output} is not finished: see {output / 'train.log'}")
 
