@@ -35,7 +35,7 @@ from espnet_plugin.prompt import PromptBuilder, parse_lang_tokens
 from espnet_plugin.stages import STAGES, get_stage
 from espnet_plugin.text_store import TextStore
 from espnet_plugin.trainer import AsyncSwitchTrainer
-from espnet_plugin.training import criteria, failing, stopping, valid_wer
+from espnet_plugin.training import criteria, disk, failing, stopping, valid_wer
 
 espnet_plugin.register()  # spawned processes import this module, and need the classes too
 
@@ -128,7 +128,8 @@ class AsyncSwitchTask(ASRTask):
             cls.check_required_command_args(args)
             distributed.resolve(args)
             cls.prepare(args)
-        with stopping.listen(to_children=args.multiprocessing_distributed):
+        children = args.multiprocessing_distributed
+        with disk.told(args.output_dir), stopping.listen(to_children=children):
             try:
                 super().main(args=args)
             except ProcessExitedException as error:
@@ -139,7 +140,8 @@ class AsyncSwitchTask(ASRTask):
                 raise
         if args.dry_run or args.collect_stats:
             return
-        with distributed.parting():  # the others wait until the system is complete
+        # the others wait until the system is complete
+        with disk.told(args.output_dir), distributed.parting():
             if distributed.writes(args):
                 finish(
                     args.output_dir,
@@ -160,7 +162,8 @@ class AsyncSwitchTask(ASRTask):
         If it fails, the others of its run end too.
         """
         spawned = args.multiprocessing_distributed and args.local_rank is not None
-        with stopping.listen(), failing.told(spawned), failing.end_together():
+        told, together = failing.told(spawned), failing.end_together()
+        with stopping.listen(), told, together, disk.told(args.output_dir):
             super().main_worker(args)
 
     @classmethod
