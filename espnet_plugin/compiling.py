@@ -7,8 +7,11 @@ of all shapes too (dynamic shapes), so that a run compiles a handful of times at
 import functools
 import importlib.util
 import inspect
+import os
 import shutil
+import sysconfig
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -50,15 +53,31 @@ def _forms() -> dict[str, Any]:
     return {}
 
 
+def triton_lacks() -> str | None:
+    """Return what Triton, which compiles for GPUs, lacks on this machine; None if nothing.
+
+    With its first kernel it compiles a module in C that calls the driver.
+    """
+    if importlib.util.find_spec("triton") is None:
+        return "the package triton (pip install triton)"
+    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+        return "a C compiler (gcc or clang; Debian: apt-get install gcc)"
+    scheme = sysconfig.get_default_scheme().replace("posix_local", "posix_prefix")  # as Triton
+    headers = Path(sysconfig.get_path("include", scheme))
+    if not (headers / "Python.h").is_file():
+        return f"{headers}/Python.h (Debian: apt-get install python3-dev)"
+    return None
+
+
 def check_compiler(device: torch.device) -> None:
     """Check that torch can compile for a device.
 
     Raises:
-        ValueError: If the C++ compiler (CPU) or Triton (GPU) is missing.
+        ValueError: If the C++ compiler (CPU), or Triton or what it needs (GPU), is missing.
     """
     if device.type == "cuda":
-        if importlib.util.find_spec("triton") is None:
-            raise ValueError("compile: true needs the package triton on a GPU: pip install triton")
+        if lacks := triton_lacks():
+            raise ValueError(f"compile: true needs {lacks} on a GPU, or set compile to false")
         return
     from torch._inductor import config
 

@@ -7,7 +7,7 @@
   softmax and gradient in one Triton kernel;
 - `cce`: Cut Cross-Entropy, arXiv 2411.09009 (`pip install cut-cross-entropy`), on GPUs: no logits
   in memory at all; bfloat16 only, and the output layer's gradient is summed in bfloat16;
-- `auto`: `liger` on a GPU where it is installed, else `chunked`.
+- `auto`: `liger` on a GPU where it is installed and Triton can compile it, else `chunked`.
 
 Validation always uses `chunked`, which knows the loss of each token.
 """
@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from espnet_plugin.compiling import triton_lacks
 from espnet_plugin.loss import cross_entropy
 
 KERNELS = ("auto", "chunked", "liger", "cce")
@@ -66,6 +67,8 @@ def choose(kernel: str, device: torch.device, half: bool) -> tuple[str, str]:
             return "chunked", f"the device is {device.type}"
         if not _installed("liger"):
             return "chunked", "liger-kernel is not installed"
+        if lacks := triton_lacks():
+            return "chunked", f"liger-kernel needs {lacks}"
         return "liger", "the device is a GPU and liger-kernel is installed"
     if kernel in LIBRARIES and device.type != "cuda":
         raise ValueError(
@@ -74,6 +77,8 @@ def choose(kernel: str, device: torch.device, half: bool) -> tuple[str, str]:
         )
     if kernel == "cce" and not half:
         raise ValueError("loss_kernel cce computes in bfloat16 only, which this device has not")
+    if kernel in LIBRARIES and (lacks := triton_lacks()):
+        raise ValueError(f"loss_kernel {kernel} needs {lacks}; or choose chunked or auto")
     return kernel, "as asked"
 
 

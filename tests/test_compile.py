@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from espnet_plugin import compiling
+from espnet_plugin import compiling, loss_kernels
 from espnet_plugin.freeze import FreezeSchedule
 from espnet_plugin.model import AsyncSwitchModel
 from espnet_plugin.optim import build_optimizer
@@ -119,6 +119,32 @@ def test_a_missing_triton_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiling.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="needs the package triton"):
         compiling.check_compiler(torch.device("cuda", 0))
+
+
+@pytest.mark.parametrize("lacking", ["a C compiler", "Python.h"])
+def test_what_triton_compiles_with_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lacking: str
+) -> None:
+    """Triton is there, and its first kernel would fail in the middle of a run."""
+    header = tmp_path / "Python.h"
+    if lacking == "a C compiler":
+        header.touch()
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(compiling.importlib.util, "find_spec", lambda name: name)
+    has = {"gcc": None if lacking == "a C compiler" else "/usr/bin/gcc"}
+    monkeypatch.setattr(shutil, "which", has.get)
+    monkeypatch.setattr(compiling.sysconfig, "get_path", lambda *_: str(tmp_path))
+    gpu = torch.device("cuda", 0)
+    with pytest.raises(ValueError, match=f"compile: true needs .*{lacking}"):
+        compiling.check_compiler(gpu)
+    kernel, reason = loss_kernels.choose("auto", gpu, True)
+    assert kernel == "chunked" and lacking in reason
+    with pytest.raises(ValueError, match=f"loss_kernel liger needs .*{lacking}"):
+        loss_kernels.choose("liger", gpu, True)
+    header.touch()
+    has["gcc"] = "/usr/bin/gcc"
+    compiling.check_compiler(gpu)
+    assert loss_kernels.choose("auto", gpu, True)[0] == "liger"
 
 
 def test_parameters_keep_their_names(tiny_whisper: Path) -> None:

@@ -198,6 +198,7 @@ def test_auto_takes_liger_on_a_gpu_only_where_it_is(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(loss_kernels, "_installed", lambda kernel: False)
     assert loss_kernels.choose("auto", gpu, True) == ("chunked", "liger-kernel is not installed")
     monkeypatch.setattr(loss_kernels, "_installed", lambda kernel: True)
+    monkeypatch.setattr(loss_kernels, "triton_lacks", lambda: None)
     assert loss_kernels.choose("auto", gpu, True)[0] == "liger"
     assert loss_kernels.choose("auto", CPU, True) == ("chunked", "the device is cpu")
     assert loss_kernels.choose("cce", gpu, True)[0] == "cce"
