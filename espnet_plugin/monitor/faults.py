@@ -7,6 +7,7 @@ ids (`BatchIds`) carry the faults to the process that trains.
 
 import logging
 import platform
+import re
 import struct
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,9 +17,11 @@ from typing import Any
 from espnet2.train.dataset import AbsDataset
 
 from espnet_plugin.checkpoint import atomic_write
+from espnet_plugin.features import SAMPLE_RATE
 from espnet_plugin.monitor.options import TrainingError
 
 FILE = "bad_utterances.tsv"
+RATES = re.compile(rf"Sampling rates are mismatched: {SAMPLE_RATE} != (\d+)")  # ESPnet's words
 LEAST_SEEN = 200  # utterances that the share is of, at least
 SHOWN = 5  # utterances named in a message
 
@@ -48,6 +51,10 @@ class TolerantDataset(AbsDataset):
         """Wrap a dataset."""
         self.dataset = dataset
         logging.root.addFilter(_is_not_espnets)
+        # ESPnet's reader of audio takes the rate of its first file for that of all.
+        for reader in getattr(dataset, "loader_dict", {}).values():
+            if hasattr(reader, "rate"):
+                reader.rate = SAMPLE_RATE
 
     def has_name(self, name: str) -> bool:
         """Tell whether the data have an entry of this name."""
@@ -69,6 +76,8 @@ class TolerantDataset(AbsDataset):
             words = " ".join((str(error) or type(error).__name__).split())
             if isinstance(error, KeyError):
                 words = f"not in all of {', '.join(self.names())}"
+            if rates := RATES.fullmatch(words):
+                words = f"sampled at {rates[1]} Hz, needed are {SAMPLE_RATE} Hz (stage 3 resamples)"
             # what libsndfile says where a file is missing
             words = words.replace("System error.", "no such file, or it may not be read")
             return uid, Fault(str(uid), words.removeprefix(f"utterance {uid}: "))
