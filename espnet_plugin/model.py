@@ -254,13 +254,19 @@ class AsyncSwitchModel(ESPnetASRModel):
         if other:
             raise ValueError(f"unexpected batch entries: {', '.join(sorted(other))}")
         text = text[:, : int(text_lengths.max())]
+        inputs, targets = text[:, :-1].clamp(min=0), text[:, 1:]
+        counted = self.scored(text, text_lengths)
+        # Asked before a GPU gets its work: later it would have to finish it before it answers.
+        places = counted.flatten().nonzero()[:, 0]
+        goals = targets.flatten()[places]
         with self._autocast(text.device):
             if speech is None or speech_lengths is None:
                 memory: torch.Tensor | str = self.memory
                 memory_lengths = None
             else:
                 memory, memory_lengths = self.encode(speech, speech_lengths, pad)
-            inputs, targets = text[:, :-1].clamp(min=0), text[:, 1:]
+                if (pad or self.pad) == "30s":
+                    memory_lengths = None  # all of it is attended to
             embedded, weight = embed(self.whisper.decoder.embed_tokens.weight, inputs)
             hidden = passes.decode(
                 self.whisper,
@@ -271,10 +277,7 @@ class AsyncSwitchModel(ESPnetASRModel):
                 embedded=embedded,
             )
         del memory  # under autocast the decoder has its own copy
-        inside = torch.arange(targets.shape[1], device=text.device) < text_lengths[:, None] - 1
-        low, high = self._prompt_range
-        counted = inside & ((targets < low) | (targets > high))
-        states, goals = hidden[counted].float(), targets[counted]
+        states = hidden.flatten(0, 1).index_select(0, places).float()
         dtype = torch.bfloat16 if self._half(text.device) else torch.float32
         count, sums = len(goals), {}
         correct: torch.Tensor | None
@@ -288,12 +291,26 @@ class AsyncSwitchModel(ESPnetASRModel):
             nll, hits = token_losses(states, weight, goals, dtype)
             loss, correct = nll.mean(), hits.sum()
             if (codes := self._language_codes(len(text), lang, utt_id)) is not None:
-                rows = codes.to(text.device)[:, None].expand_as(counted)[counted]
+                rows = codes.to(text.device)[:, None].expand_as(counted).flatten()[places]
                 sums = batch_sums(nll, hits, rows, self.languages)
         # a copy: ESPnet divides the loss by accum_grad in place
         stats = {"loss": loss.detach().clone(), "acc": None if correct is None else correct / count}
         stats |= {"ppl": loss.detach().exp()} | sums
         return force_gatherable((loss, stats, count), loss.device)
+
+    def scored(self, text: torch.Tensor, text_lengths: torch.Tensor) -> torch.Tensor:
+        """Tell which targets count in the loss: all but those of the prompt.
+
+        Args:
+            text: `(batch, tokens)` long, as for `forward`.
+            text_lengths: `(batch,)` long.
+
+        Returns:
+            `(batch, tokens - 1)` bool, of `text[:, 1:]`.
+        """
+        targets, (low, high) = text[:, 1:], self._prompt_range
+        inside = torch.arange(targets.shape[1], device=text.device) < text_lengths[:, None] - 1
+        return inside & ((targets < low) | (targets > high))
 
     def _language_codes(
         self, batch: int, lang: torch.Tensor | None, utt_id: Sequence[str]

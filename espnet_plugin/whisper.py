@@ -142,9 +142,16 @@ def _feed_forward(layer: Any, x: torch.Tensor) -> torch.Tensor:
     return x + _drop(layer, layer.fc2(hidden))
 
 
-def length_mask(lengths: torch.Tensor, longest: int) -> torch.Tensor | None:
-    """Return `(B, 1, 1, longest)` bool, True inside each length; None if nothing is padded."""
-    if int(lengths.min()) >= longest:
+def length_mask(lengths: torch.Tensor, longest: int, ask: bool = True) -> torch.Tensor | None:
+    """Return `(B, 1, 1, longest)` bool, True inside each length; None if nothing is padded.
+
+    Args:
+        lengths: `(B,)` long.
+        longest: Positions.
+        ask: Whether to look at the lengths. A GPU has to finish all that it was given before it
+            answers; without the question there is a mask in any case.
+    """
+    if ask and int(lengths.min()) >= longest:
         return None
     inside = torch.arange(longest, device=lengths.device) < lengths[:, None]
     return inside[:, None, None, :]
@@ -250,7 +257,7 @@ def decode(
             raise ValueError(f"memory is {' or '.join(MEMORIES)} or a tensor, got '{memory}'")
         mask = None
         if not isinstance(memory, str) and lengths is not None:
-            mask = length_mask(lengths, memory.shape[1])
+            mask = length_mask(lengths, memory.shape[1], ask=lengths.device.type == "cpu")
         memories = _memories(memory, len(decoder.layers))
         for layer, each in zip(decoder.layers, memories, strict=True):
             x = (layer_pass or decoder_layer)(layer, x, each, mask)
