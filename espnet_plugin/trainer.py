@@ -22,6 +22,7 @@ from espnet_plugin.monitor import start as monitor
 from espnet_plugin.monitor.console import SHOWN, drop_shown
 from espnet_plugin.sharding import consolidate
 from espnet_plugin.training import criteria, midway, resuming
+from espnet_plugin.training.accumulating import TokenShares
 from espnet_plugin.training.curve import CURVE, read_curve
 from espnet_plugin.training.disk import check_checkpoints, tensor_bytes
 from espnet_plugin.training.progress import Batches, Run, mean
@@ -94,6 +95,8 @@ class AsyncSwitchTrainer(Trainer):
             output_dir, run.label, options, kwargs["model"], run.world, resumed
         )
         watch.events.say = run.show
+        if options.accum_grad > 1:
+            watch.shares = TokenShares(kwargs["model"].scored, options.accum_grad, watch.ranks)
         run.wer = ValidWer(kwargs["model"], options.valid_wer_utts, watch.ranks)
         if resumed:
             run.resume_curve()

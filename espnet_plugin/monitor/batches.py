@@ -30,7 +30,10 @@ class WatchedBatches:
     def __iter__(self) -> Iterator[Batch]:
         watch = self.watch
         watch.meter.ask()
-        for ids, batch in evened(self._counted(), watch.ranks):
+        batches: Iterable[Batch] = evened(self._counted(), watch.ranks)
+        if watch.shares is not None:
+            batches = watch.shares.draw(batches)
+        for ids, batch in batches:
             watch.drawn()
             yield ids, batch
             watch.end_step()

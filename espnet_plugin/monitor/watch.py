@@ -27,6 +27,7 @@ from espnet_plugin.monitor.ranks import Ranks
 from espnet_plugin.monitor.signatures import Finding, Row, detect
 from espnet_plugin.monitor.spikes import Level
 from espnet_plugin.monitor.work import Estimate
+from espnet_plugin.training.accumulating import TokenShares
 from espnet_plugin.training.saving import LEDGER
 
 STATE = "watch.json"
@@ -43,7 +44,10 @@ class Watch:
         columns: Of the last epoch, for the curve.
         stage: The adaptation stage.
         after_text: Whether it starts from a stage 1 that converged.
+        shares: Weights the losses of an update's batches, where it has several.
     """
+
+    shares: TokenShares | None = None
 
     def __init__(
         self,
@@ -120,11 +124,14 @@ class Watch:
         self.meter.begin_epoch()
         if self.estimate is not None:
             self.estimate.refresh()
-        handle = model.register_forward_hook(self._after_forward, with_kwargs=True)
+        hooks = [model.register_forward_hook(self._after_forward, with_kwargs=True)]
+        if self.shares is not None:
+            hooks.append(model.register_forward_hook(self.shares.weigh))
         try:
             yield WatchedBatches(self, batches)
         finally:
-            handle.remove()
+            for hook in hooks:
+                hook.remove()
         self.end_step()  # ESPnet asks for no further batch where another rank has none left
         self._end_epoch()
 
