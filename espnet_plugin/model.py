@@ -127,6 +127,9 @@ class AsyncSwitchModel(ESPnetASRModel):
             keep_names(self)
         config: Any = self.whisper.config
         self.log_mel, self.specaug = LogMel(config.num_mel_bins), specaug
+        # DDP would send each process rank 0's filters and window with every batch.
+        constants = [f"log_mel.{name}" for name, _ in self.log_mel.named_buffers()]
+        self._ddp_params_and_buffers_to_ignore = constants
         self.prompt = PromptBuilder(directory, parse_lang_tokens(lang_tokens), text_style)
         if token_list is not None and len(token_list) != config.vocab_size:
             raise ValueError(

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from espnet_plugin import whisper as passes
@@ -42,3 +44,20 @@ def test_tokens_that_count_are_found_before_the_encoder_runs(tiny_whisper: Path)
     assert seen.names.count("nonzero") == 1
     assert seen.names.index("nonzero") < seen.names.index("convolution")
     assert torch.isfinite(loss)
+
+
+def test_constants_are_not_exchanged_with_every_batch(
+    tiny_whisper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = []
+    monkeypatch.setattr(DistributedDataParallel, "_sync_buffers", lambda self: sent.append(1))
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    try:
+        model = make(tiny_whisper).train()
+        wrapped = DistributedDataParallel(model, gradient_as_bucket_view=True)
+        wrapped(**batch(model))[0].backward()
+    finally:
+        dist.destroy_process_group()
+    assert not sent
+    moving = [name for name, p in model.named_parameters() if p.requires_grad]
+    assert moving and all(model.get_parameter(name).grad is not None for name in moving)
