@@ -21,19 +21,19 @@ from espnet_plugin.freeze import FreezeSchedule
 from espnet_plugin.monitor import start as monitor
 from espnet_plugin.monitor.console import SHOWN, drop_shown
 from espnet_plugin.sharding import consolidate
-from espnet_plugin.training import criteria, midway, resuming
+from espnet_plugin.training import criteria, identity, midway, resuming
 from espnet_plugin.training.accumulating import TokenShares
 from espnet_plugin.training.curve import CURVE, read_curve
 from espnet_plugin.training.disk import check_checkpoints, tensor_bytes
 from espnet_plugin.training.progress import Batches, Run, mean
-from espnet_plugin.training.saving import EXTRA, Checkpoints
+from espnet_plugin.training.saving import CHECKPOINT, EXTRA, Checkpoints
 from espnet_plugin.training.valid_wer import ValidWer
 
 __all__ = ["CURVE", "AsyncSwitchTrainer", "Options", "read_curve"]
 
 
 @dataclass
-class Options(TrainerOptions, monitor.RunOptions):
+class Options(TrainerOptions, monitor.RunOptions, identity.Options):
     """ESPnet's options and ours.
 
     Attributes:
@@ -76,10 +76,14 @@ class AsyncSwitchTrainer(Trainer):
         run.options, run.rank = options, rank
         run.world = distributed.dist_world_size if distributed.distributed else 1
         checkpoints.say = partial(run.say, level=logging.WARNING)
+        passes = getattr(kwargs["train_iter_factory"], "passes", None)
+        checkpoints.about = {"processes": run.world, "passes": passes}
+        checkpoints.about |= identity.describe(options, kwargs["model"])
         if run.main:
             drop_shown()
             if options.resume:
                 checkpoints.entries = resuming.find_checkpoint(output_dir, checkpoints.say) or []
+                identity.check(checkpoints.noted, checkpoints.about, output_dir / CHECKPOINT)
             cls._check_room(kwargs["model"], options)
             model = kwargs["model"]
             run.say(f"products in {model.precision(next(model.parameters()).device)}")
@@ -89,8 +93,6 @@ class AsyncSwitchTrainer(Trainer):
                 print(f"{run.label}: what moves at the start\n{audit}", flush=True)
         # ESPnet asks this option and the disk, on each rank.
         resumed = options.resume = resuming.agreed(output_dir, options.resume)
-        passes = getattr(kwargs["train_iter_factory"], "passes", None)
-        checkpoints.about = {"processes": run.world, "passes": passes}
         watch = run.watch = monitor.start(
             output_dir, run.label, options, kwargs["model"], run.world, resumed
         )
@@ -138,10 +140,13 @@ class AsyncSwitchTrainer(Trainer):
         # ESPnet would read it onto each GPU, the optimiser's state of all processes included. Here
         # the file is mapped, and each process copies what it needs.
         mapped = kwargs.pop("ngpu", 0) > 0
+        asked = identity.Asked(kwargs["optimizers"], kwargs["schedulers"])
         with torch.utils.serialization.config.patch("load.mmap", mapped):  # type: ignore[attr-defined]
             super().resume(checkpoint=checkpoint, model=model, reporter=reporter, **kwargs)
         run, options = cls._run, cls._run.options
         checkpoints, criteria = run.checkpoints, options.best_model_criterion
+        for change in asked.apply():
+            checkpoints.say(change)
         checkpoints.reporter = reporter.state_dict()
         at = run.midway = midway.Midway.read(Path(checkpoint))
         done = (at.epoch, at.batches) if at else (reporter.get_epoch() + 1, 0)
@@ -155,8 +160,7 @@ class AsyncSwitchTrainer(Trainer):
             say = checkpoints.say
             resuming.forget_missing(run.output_dir, reporter, criteria, best, say)
             resuming.link_best(run.output_dir, reporter, criteria)
-            before = checkpoints.entries[0].get("about", {}) if checkpoints.entries else {}
-            for change in resuming.changes(before, checkpoints.about):
+            for change in resuming.changes(checkpoints.noted, checkpoints.about):
                 say(change)
         known = from_first(sorted(reporter.stats))
         reporter.stats = {epoch: reporter.stats[epoch] for epoch in known}

@@ -13,6 +13,7 @@ from espnet2.train.reporter import Reporter
 from espnet_plugin.checkpoint import atomic_write, read_json, sha256_file
 from espnet_plugin.distributed import from_first, gather
 from espnet_plugin.room import size
+from espnet_plugin.training import identity
 from espnet_plugin.training.disk import remove_leftovers
 from espnet_plugin.training.saving import (
     CHECKPOINT,
@@ -130,6 +131,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
             f"a pass over the data has other batches than before (how many by kind: {new}, were "
             f"{old}): what is left of it comes in another order, some of it again"
         )
+    yield from identity.changes(before, now)
 
 
 def check(path: Path, ledger: Sequence[Entry] | None) -> str | None:

@@ -86,6 +86,12 @@ class Checkpoints:
         self._last = time.monotonic()
         self._plain = torch.save
 
+    @property
+    def noted(self) -> dict[str, Any]:
+        """What `about` was when the last checkpoint was written; empty where nobody knows."""
+        found: dict[str, Any] = self.entries[0].get("about", {}) if self.entries else {}
+        return found
+
     @contextmanager
     def replace_torch_save(self) -> Iterator[None]:
         """Let ESPnet's `torch.save` to paths write whole files or nothing.
