@@ -4,6 +4,9 @@ Source: openai-whisper, `audio.py` (`log_mel_spectrogram`): 16 kHz audio, a peri
 of 25 ms, a hop of 10 ms, Slaney mel filters, log10 clamped 8 below the utterance's maximum.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from transformers.audio_utils import mel_filter_bank
 
@@ -19,7 +22,8 @@ class LogMel(torch.nn.Module):
     """Waveforms to Whisper's log-mel features.
 
     The filters and the window are buffers that follow the module's device and are not in its
-    state dict, so that a state dict holds Whisper's own tensors only.
+    state dict, so that a state dict holds Whisper's own tensors only. They stay float32 in a model
+    of half precision: rounded ones would not give Whisper's features, and there is no such FFT.
     """
 
     filters: torch.Tensor
@@ -44,6 +48,16 @@ class LogMel(torch.nn.Module):
         filters = torch.from_numpy(bank.T.copy()).float()
         self.register_buffer("filters", filters, persistent=False)
         self.register_buffer("window", torch.hann_window(N_FFT), persistent=False)
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "LogMel":
+        """Go where the model goes, and keep values and type."""
+        before = dict(self._buffers)
+        super()._apply(fn, recurse)
+        for name, old in before.items():
+            new = self._buffers[name]
+            if old is not None and new is not None and new.dtype != old.dtype:
+                self._buffers[name] = old.to(new.device)
+        return self
 
     @torch.no_grad()
     def forward(

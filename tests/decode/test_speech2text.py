@@ -236,6 +236,18 @@ def test_command_line(lively, tmp_path, waves, batch_size):
     assert len(lines) == 3
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision(speech2text, lively, waves, dtype):
+    half = espnet_plugin.Speech2Text(
+        model_dir=lively, language="cs", beam_size=3, maxlenratio=-LIMIT, dtype=dtype
+    )
+    assert {p.dtype for p in half.asr_model.parameters()} == {getattr(torch, dtype)}
+    ours, theirs = half.asr_model.log_mel, speech2text.asr_model.log_mel
+    assert torch.equal(ours.filters, theirs.filters) and torch.equal(ours.window, theirs.window)
+    (text, _, ids, _), *_ = half(waves[0])
+    assert ids and text == half.asr_model.prompt.decode(ids)
+
+
 def test_backend(lively, tmp_path, waves):
     data = write_scp(tmp_path, waves[:1])
     with pytest.raises(ValueError, match="ctranslate2 is not available yet"):
