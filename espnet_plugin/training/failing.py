@@ -5,6 +5,9 @@ after ten minutes, and neither says what happened. ESPnet's spawning of processe
 the others within 30 s, srun within a minute (`cmd.sh` asks for it), ESPnet's launcher over ssh
 never. So a process that fails leaves a note in the store where all of them met, and in each of the
 others a thread looks there.
+
+Waiting is no failure: while rank 0 verifies or writes a checkpoint of many gigabytes on a slow
+disk, NCCL's ten minutes may pass. So the thread lets all wait for half an hour, as gloo does.
 """
 
 import json
@@ -16,6 +19,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -26,6 +30,7 @@ NOTE, READ = "asyncswitch/failed", "asyncswitch/read"  # keys of the store
 EVERY = 1.0  # seconds between two looks
 GRACE = 10.0  # seconds in which a process may end by itself, by gloo's error say
 LONGEST = 2000  # characters of a note
+PATIENCE = timedelta(minutes=30)  # for what another process is to do
 TOLD = 2  # exit code of a user's mistake, as in `cli.run`
 
 
@@ -87,6 +92,7 @@ class _Lookout(threading.Thread):
         # A connection of its own: one that waits would lock the other. It is made while the process
         # that has the store is there; later that would be tried for minutes.
         self.store = torch.distributed.distributed_c10d._get_default_store().clone()
+        _wait_longer()
         self.connected.set()
         while not self.over.wait(EVERY):
             try:
@@ -141,6 +147,14 @@ class _Lookout(threading.Thread):
         self.over.set()
         if self.is_alive():
             self.join(5 * EVERY)
+
+
+def _wait_longer() -> None:
+    """Let all exchanges to come, and where processes meet for the first, last for `PATIENCE`."""
+    private = torch.distributed.distributed_c10d
+    private._get_default_store().set_timeout(PATIENCE)
+    newer = getattr(torch.distributed, "set_timeout", None)
+    (newer or private._set_pg_timeout)(PATIENCE)
 
 
 def _what(error: Exception) -> str:

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,24 @@ def test_a_process_that_fails_ends_the_other(
         assert code == 1 and not ends, "its main thread waited"
     else:
         assert ends == {f"rank{1 - bad}": "SystemExit 1"}
+
+
+def test_processes_wait_longer_than_nccl_does_by_itself(tmp_path: Path) -> None:
+    """Rank 0 may need longer than ten minutes for a checkpoint on a slow disk."""
+    meeting = {"init_method": f"file://{tmp_path}/meet", "rank": 0, "world_size": 1}
+    with failing.end_together():
+        dist.init_process_group("gloo", timeout=timedelta(minutes=10), **meeting)
+        try:
+            end = time.monotonic() + 10
+            store = dist.distributed_c10d._get_default_store()
+            backend = dist.distributed_c10d._get_default_group()._get_backend(torch.device("cpu"))
+            known = timedelta()
+            while known != failing.PATIENCE and time.monotonic() < end:
+                time.sleep(0.05)
+                known = min(backend.options._timeout, store.timeout)
+        finally:
+            dist.destroy_process_group()
+    assert known == failing.PATIENCE > timedelta(minutes=10)
 
 
 def full_disk(rank: int, world: int, made: list[str]) -> None:
