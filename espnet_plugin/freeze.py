@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from espnet_plugin.cli import nearest
 from espnet_plugin.groups import GROUPS, group_of, is_fixed, select
 from espnet_plugin.lora import describe as describe_adapters
+from espnet_plugin.optim import numbers
 
 KINDS = ("staged", "gradual")
 UNITS = ("step", "epoch")
@@ -112,7 +113,7 @@ class FreezeSchedule(AbsBatchStepScheduler):
         self._joins = self._plan(kind, trainable, joins)
         self.steps = 0
         self.epoch = 1
-        self.inner = _build_inner(optimizer, inner, dict(inner_conf or {}))
+        self.inner = _build_inner(optimizer, inner, numbers(inner_conf or {}))
         ever = set().union(*(names for _, _, names in self._joins))
         for name, parameter in self._parameters.items():
             parameter.requires_grad_(name in ever)
@@ -247,6 +248,8 @@ def _build_inner(
         return None
     if name == "warmuplinear":
         check_options(WarmupLinear, conf, "inner_conf")
+        if text := {k: v for k, v in conf.items() if isinstance(v, str)}:
+            raise ValueError(f"inner_conf: warmuplinear takes numbers, got {text}")
         return WarmupLinear(optimizer, **conf)
     from espnet2.tasks.abs_task import scheduler_classes  # takes seconds: only when needed
 

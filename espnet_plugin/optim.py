@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -49,7 +50,7 @@ def build_optimizer(
         )
     if optim_class is adamw8bit:
         optim_class = load_class()
-    conf = dict(optim_conf)
+    conf = numbers(optim_conf)
     if "fused" in known and not {"fused", "foreach", "differentiable"} & set(conf):
         conf["fused"] = all(p.device.type in FUSED for p in model.parameters())
     overrides = {"lr": group_lr or {}, "weight_decay": group_weight_decay or {}}
@@ -74,11 +75,24 @@ def build_optimizer(
         for group, named in members.items()
         if named
     ]
-    if sharded_for is not None:
-        from espnet_plugin.sharding import ShardedOptimizer
+    try:
+        if sharded_for is not None:
+            from espnet_plugin.sharding import ShardedOptimizer
 
-        return ShardedOptimizer(groups, optim_class, sharded_for, **conf)
-    return optim_class(groups, **conf)
+            return ShardedOptimizer(groups, optim_class, sharded_for, **conf)
+        return optim_class(groups, **conf)
+    except TypeError as error:
+        raise ValueError(f"optim_conf {conf}: {error}") from error
+
+
+def numbers(conf: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with texts such as `1e-3` as the numbers that YAML does not take them for."""
+    found = dict(conf)
+    for name, value in conf.items():
+        if isinstance(value, str):
+            with suppress(ValueError):
+                found[name] = float(value)
+    return found
 
 
 def _is_rate(value: Any) -> bool:

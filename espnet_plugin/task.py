@@ -20,7 +20,7 @@ from torch.multiprocessing.spawn import ProcessExitedException
 
 import espnet_plugin
 from espnet_plugin import augment, distributed, lora, pair_batches
-from espnet_plugin.cli import nearest
+from espnet_plugin.config_parser import Parser
 from espnet_plugin.finish import KEEPS, finish, summary
 from espnet_plugin.freeze import FreezeSchedule, check_options
 from espnet_plugin.groups import GROUPS
@@ -38,19 +38,6 @@ from espnet_plugin.trainer import AsyncSwitchTrainer
 from espnet_plugin.training import criteria, disk, failing, stopping, valid_wer
 
 espnet_plugin.register()  # spawned processes import this module, and need the classes too
-
-
-class Parser(config_argparse.ArgumentParser):
-    """ESPnet's parser; an unknown option or configuration key names the nearest known one."""
-
-    def error(self, message: str) -> Any:
-        """Add a suggestion to argparse's message, and exit with 2."""
-        for word in message.replace(":", " ").split():
-            name = word.lstrip("-").split("=")[0].replace("-", "_")
-            if "unrecognized" in message and name not in ("unrecognized", "arguments"):
-                message += nearest(name, [a.dest for a in self._actions])
-                break
-        super().error(message)
 
 
 class AsyncSwitchTask(ASRTask):

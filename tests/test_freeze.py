@@ -124,6 +124,10 @@ def test_a_state_of_another_kind_is_refused() -> None:
         ({"kind": "gradual", "trainable": ["ffn"]}, "'trainable' belongs to the staged"),
         ({"trainable": ["ffn"], "inner": "steplr"}, "'steplr' is unknown or does not step once"),
         ({"trainable": ["ffn"], "inner_conf": {"a": 1}}, "without an inner schedule"),
+        (
+            {"trainable": ["ffn"], "inner": "warmuplinear", "inner_conf": {"floor": "low"}},
+            "warmuplinear takes numbers, got {'floor': 'low'}",
+        ),
     ],
 )
 def test_mistakes_are_named(conf: dict[str, object], message: str) -> None:
@@ -147,8 +151,15 @@ def test_rates_and_decays_by_group() -> None:
     with pytest.raises(ValueError, match="group_lr: .* group 'fn' .*ffn.*; the groups are"):
         build_optimizer(model, torch.optim.AdamW, {}, {"fn": 1.0})
     yaml: dict = {"ffn": "1e-3"}  # as YAML reads a number without a point
-    groups = build_optimizer(model, torch.optim.AdamW, {}, yaml).param_groups
-    assert {g["lr"] for g in groups if g["name"] == "ffn"} == {1e-3}
+    optimizer = build_optimizer(model, torch.optim.AdamW, {"lr": "2e-3", "eps": "1e-9"}, yaml)
+    found = {g["name"]: (g["lr"], g["eps"]) for g in optimizer.param_groups}
+    assert found["ffn"] == (1e-3, 1e-9) and found["output"] == (2e-3, 1e-9)
+    schedule = FreezeSchedule(
+        optimizer, trainable=["ffn"], inner="warmuplinear", inner_conf={"floor": "1e-2"}
+    )
+    assert schedule.inner is not None and schedule.inner.floor == 0.01
+    with pytest.raises(ValueError, match="optim_conf {'lr': 'quick'"):
+        build_optimizer(model, torch.optim.AdamW, {"lr": "quick"})
 
 
 def test_the_audit_counts_what_moves() -> None:

@@ -332,6 +332,13 @@ def test_an_unknown_configuration_key_suggests_the_nearest(
         AsyncSwitchTask.main(cmd=cmd)
     assert "label_smothing" in (error := capsys.readouterr().err)
     assert "did you mean label_smoothing?" in error
+    Path(cmd[1]).write_text("\toptim: adamw\n")
+    with pytest.raises(SystemExit):
+        AsyncSwitchTask.main(cmd=cmd)
+    assert "is no YAML: while scanning for the next token\nfound character" in (
+        error := capsys.readouterr().err
+    )
+    assert f'in "{cmd[1]}", line 1' in error
 
 
 def test_unformatted_data_says_which_stage_makes_it(
