@@ -28,7 +28,8 @@ def resolve(args: argparse.Namespace, environ: Mapping[str, str] = os.environ) -
         environ: Environment variables.
 
     Raises:
-        ValueError: If Slurm's tasks do not fit the number of GPUs, or fairscale is asked for.
+        ValueError: If Slurm's tasks do not fit the number of GPUs, torch sees fewer GPUs than are
+            asked for, or fairscale is asked for.
     """
     if args.sharded_ddp:
         raise ValueError(
@@ -45,6 +46,20 @@ def resolve(args: argparse.Namespace, environ: Mapping[str, str] = os.environ) -
         args.multiprocessing_distributed = True  # threads of one process would do without us
     if args.ngpu == 0 and args.dist_backend == "nccl":
         args.dist_backend = "gloo"  # what there is on a CPU
+    _check_gpus(args)
+
+
+def _check_gpus(args: argparse.Namespace) -> None:
+    # CUDA's own error comes after the model is read, from each process, and is "invalid device".
+    needed = args.ngpu if args.multiprocessing_distributed else (args.local_rank or 0) + 1
+    if args.ngpu and (found := torch.cuda.device_count()) < needed:
+        hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+        seen = "" if hidden is None else f", with CUDA_VISIBLE_DEVICES={hidden}"
+        raise ValueError(
+            f"{needed} GPU(s) are needed here and torch {torch.__version__} sees {found}{seen} "
+            "(nvidia-smi lists what the driver has): --ngpu is the number of GPUs of a node, and "
+            "--ngpu 0 trains on the CPU"
+        )
 
 
 def _from_slurm(args: argparse.Namespace, environ: Mapping[str, str]) -> None:

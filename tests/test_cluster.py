@@ -32,6 +32,12 @@ def step(nodes: int, tasks: int, rank: int, local: int, **more: str) -> dict[str
     return names | {"SLURM_STEP_NODELIST": f"gpu-a[03-{nodes + 2:02d}]"} | more
 
 
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+
+
+@pytest.mark.usefixtures("gpus")
 def test_a_task_of_slurm_is_a_rank() -> None:
     from espnet_plugin.distributed import checks_data, resolve
 
@@ -60,6 +66,7 @@ def test_a_task_of_slurm_is_a_rank() -> None:
         resolve(parsed(ngpu=2), step(1, 3, 0, 0))
 
 
+@pytest.mark.usefixtures("gpus")
 def test_other_launchers_and_one_process() -> None:
     from espnet_plugin.distributed import checks_data, resolve
 
@@ -78,6 +85,19 @@ def test_other_launchers_and_one_process() -> None:
     assert alone.dist_rank is None and not alone.multiprocessing_distributed and checks_data(alone)
     with pytest.raises(ValueError, match="fairscale.*--shard_optimizer"):
         resolve(parsed(sharded_ddp=True), {})
+
+
+@pytest.mark.usefixtures("gpus")
+def test_more_gpus_than_there_are() -> None:
+    from espnet_plugin.distributed import resolve
+
+    resolve(parsed(ngpu=4), {})
+    with pytest.raises(ValueError, match="5 GPU.s. are needed here and torch .* sees 4.*--ngpu 0"):
+        resolve(parsed(ngpu=5), {})
+    torchrun = {"RANK": "4", "LOCAL_RANK": "4", "WORLD_SIZE": "5"}
+    with pytest.raises(ValueError, match="5 GPU.s. are needed here"):
+        resolve(parsed(ngpu=1), torchrun)
+    resolve(parsed(), torchrun)
 
 
 @pytest.mark.parametrize(
