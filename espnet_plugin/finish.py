@@ -4,7 +4,6 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -127,9 +126,7 @@ def finish(
         "checkpoint": ", ".join(source.name for source in sources),
         "keep": keep,
         "criterion": " ".join(criterion),
-        "lora": {group: asdict(each) if each else lora.FULL for group, each in adapters.items()}
-        if adapters
-        else None,
+        "lora": lora.describe_options(adapters) if adapters else None,
         "epochs": int(trained[-1]["epoch"]),
         "updates": int(trained[-1]["updates"]),
         "kept_updates": None if chosen is None else int(chosen["updates"]),

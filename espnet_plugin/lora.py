@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import yaml
 
 from espnet_plugin.cli import nearest
 from espnet_plugin.groups import ADAPTER, GROUPS, group_of
@@ -61,13 +62,18 @@ def parse(value: str | Mapping[str, Any] | None) -> dict[str, Adapter | None]:
     """
     if not value:
         return {}
+    if isinstance(value, str) and value.lstrip().startswith("{"):  # the mapping, on a command line
+        try:
+            value = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ValueError(f"lora: '{value}' is no mapping; {FORM}") from None
     if isinstance(value, str):
         pairs = [part.partition("=") for part in re.split(r"[,\s]+", value.strip(" ,"))]
         given: Mapping[str, Any] = {name: number for name, _, number in pairs}
         if len(given) != len(pairs):
             raise ValueError(f"lora: a group is named twice in '{value}'")
     else:
-        given = value
+        given = value or {}
     found = {str(group): _adapter(str(group), each) for group, each in given.items()}
     if not any(found.values()):
         raise ValueError(f"lora: no group has a rank in '{value}': leave lora out, or give one")
@@ -96,13 +102,26 @@ def _adapter(group: str, given: Any) -> Adapter | None:
     rank = options.get("r", "nothing")
     if not re.fullmatch(r"[1-9]\d*", str(rank)):
         raise ValueError(f"lora: the rank of {group} is a whole number above 0, got {rank}; {FORM}")
-    alpha, dropout = float(options.get("alpha", 0)), float(options.get("dropout", 0))
+    try:
+        alpha, dropout = float(options.get("alpha", 0)), float(options.get("dropout", 0))
+    except (TypeError, ValueError):
+        raise ValueError(f"lora: alpha and dropout of {group} are numbers; {FORM}") from None
     if alpha < 0 or (alpha == 0 and "alpha" in options) or not 0 <= dropout < 1:
         raise ValueError(
             f"lora: {group} needs alpha > 0 and 0 <= dropout < 1, got alpha {alpha:g}, dropout "
             f"{dropout:g}"
         )
     return Adapter(int(rank), alpha, dropout)
+
+
+def describe_options(adapters: Mapping[str, Adapter | None]) -> dict[str, Any]:
+    """Return what the adapters of each group are, for the record: `parse` reads it again."""
+    return {
+        group: FULL
+        if each is None
+        else {"r": each.r, "alpha": each.scale * each.r, "dropout": each.dropout}
+        for group, each in adapters.items()
+    }
 
 
 def check_stage(adapters: Mapping[str, Any], stage: str, trains: Sequence[str]) -> None:

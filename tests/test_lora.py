@@ -124,6 +124,8 @@ def test_checkpointing_goes_with_adapters(tiny_whisper: Path, autocast: str) -> 
         ({"ffn": {"rank": 4}}, "ffn has no option 'rank'"),
         ({"ffn": {"r": 4, "alpha": 0}}, "alpha > 0"),
         ({"ffn": {"alpha": 4}}, "got nothing"),
+        ({"ffn": {"r": 4, "alpha": "x"}}, "alpha and dropout of ffn are numbers"),
+        ("{ffn: 4", "'{ffn: 4' is no mapping"),
     ],
 )
 def test_mistakes_are_named(value: Any, says: str) -> None:
@@ -139,3 +141,15 @@ def test_a_group_that_the_stage_does_not_train_is_refused() -> None:
 
 def test_nothing_said_is_nothing_done() -> None:
     assert lora.parse(None) == lora.parse("") == lora.parse({}) == {}
+
+
+def test_a_command_line_may_give_the_mapping_and_the_record_says_what_was_meant() -> None:
+    found = lora.parse("{ffn: {r: 4, alpha: 16}, cross_attn: 8, output: full}")
+    assert found == lora.parse({"ffn": {"r": 4, "alpha": 16}, "cross_attn": 8, "output": "full"})
+    recorded = lora.describe_options(found)
+    assert recorded["cross_attn"] == {"r": 8, "alpha": 16.0, "dropout": 0.0}, "2 r, as is trained"
+    again = lora.parse(recorded)
+    for group in ("ffn", "cross_attn"):
+        one, other = found[group], again[group]
+        assert one is not None and other is not None and one.scale == other.scale
+    assert again["output"] is None
