@@ -88,7 +88,9 @@ def start_contiguous(whisper: Any, memory: torch.Tensor, lengths: torch.Tensor) 
     """
     if memory.device.type != "cpu":
         cache = start_cache(whisper, memory, lengths)
-        cache.cross = [(k.contiguous(), v.contiguous()) for k, v in cache.cross]
+        for layer, (keys, values) in enumerate(cache.cross):
+            # one after another, so that no more than a layer is there twice
+            cache.cross[layer] = keys.contiguous(), values.contiguous()
         return cache
     whole: list[tuple[torch.Tensor, torch.Tensor]] = []
     for rows, longest in cut(lengths.tolist(), POSITIONS):

@@ -1,3 +1,6 @@
+import weakref
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -70,3 +73,23 @@ def test_rows_that_end_leave_a_cache(over):
         assert tensor[:, 0, 0, 0].tolist() == order.tolist() and tensor.is_contiguous()
     assert cache.memory_mask is not None
     assert cache.memory_mask[:, 0, 0, 0].tolist() == [row > 0 for row in order.tolist()]
+
+
+def test_a_gpu_holds_one_layers_keys_and_values_twice(monkeypatch):
+    alive = weakref.WeakSet()
+
+    class Spread:
+        def __init__(self):
+            alive.add(self)
+
+        def contiguous(self):
+            most.append(len(alive))
+            return "contiguous"
+
+    most = []
+    cache = Cache(None, [(Spread(), Spread()) for _ in range(8)])
+    monkeypatch.setattr(slices, "start_cache", lambda *_: cache)
+    memory = SimpleNamespace(device=SimpleNamespace(type="cuda"))
+    found = slices.start_contiguous(None, memory, None)
+    assert found.cross == [("contiguous", "contiguous")] * 8
+    assert most[0] == 16 and most[-1] <= 4, "what was replaced is gone"
