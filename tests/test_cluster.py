@@ -142,6 +142,19 @@ def test_slurm_gets_the_job(recipe: Recipe) -> None:
     assert "cmd_backend is local, slurm or ssh, not 'pbs'" in result.stderr
 
 
+@pytest.mark.parametrize("asked", ["", "3"])
+def test_a_job_counts_its_own_processors(recipe: Recipe, asked: str) -> None:
+    """Where it is started from, there may be eight times as many."""
+    seen = '#!/usr/bin/env bash\necho "srun|${OMP_NUM_THREADS-its own}" >>"$CALLS"\nexit 5\n'
+    recipe.program("srun", seen)
+    for folder in ("exp/adapt_text", "dump/raw/train_paired", "dump/raw/valid_paired"):
+        (recipe.asr1 / folder).mkdir(parents=True)
+    (recipe.asr1 / "exp/adapt_text/config.json").write_text("{}")
+    given = {"OMP_NUM_THREADS": asked} if asked else {}
+    recipe.run("local/train_align.sh", "--config", "path.sh", cmd_backend="slurm", **given)
+    assert recipe.calls() == [["srun", asked or "its own"]]
+
+
 def test_a_training_takes_a_task_for_each_gpu_of_each_node(recipe: Recipe) -> None:
     for folder in ("exp/adapt_text", "dump/raw/train_paired", "dump/raw/valid_paired"):
         (recipe.asr1 / folder).mkdir(parents=True)

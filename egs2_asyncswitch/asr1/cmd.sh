@@ -86,11 +86,13 @@ run_here() {
 
 # run_srun GPUS LOG option... -- command...: ours go first, so that slurm_options may say otherwise.
 run_srun() {
-    local gpus=$1 log=$2 ours=() options=$slurm_options
+    local gpus=$1 log=$2 ours=() environment=() options=$slurm_options
     shift 2
     while [ "$1" != -- ]; do ours+=("$1"); shift; done
     shift
     [ "$gpus" -eq 0 ] || options="$options ${slurm_gpu_options//%N/$gpus}"
+    # the threads of this computer are not those of the job, which counts its own
+    if ${threads_of_here:-false}; then environment=(env -u OMP_NUM_THREADS); fi
     # shellcheck disable=SC2086  # a list of options
-    run_here "$log" srun --job-name="$(basename "$log" .log)" --unbuffered "${ours[@]}" $options "$@"
+    run_here "$log" ${environment[@]+"${environment[@]}"} srun --job-name="$(basename "$log" .log)" --unbuffered "${ours[@]}" $options "$@"
 }

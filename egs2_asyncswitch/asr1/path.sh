@@ -16,7 +16,13 @@ export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 export PYTHONUNBUFFERED=1
 export PYTHONIOENCODING=UTF-8
 export LC_ALL=C  # the order that Kaldi's files are sorted in
-export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)}"
+if [ -z "${OMP_NUM_THREADS:-}" ]; then
+    # nproc counts what this process may use, which in a container or a job is less than what there is
+    OMP_NUM_THREADS=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+    export OMP_NUM_THREADS
+    # shellcheck disable=SC2034  # cmd.sh asks for it
+    threads_of_here=true
+fi
 export TOKENIZERS_PARALLELISM=false  # the tokenizers' threads do not survive the forks of data loaders
 # Large tensors are made and dropped in every step. By default glibc hands each back to the system, and the next one's
 # pages are mapped and cleared anew: a tenth to a sixth of a training step on two cores.
