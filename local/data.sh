@@ -39,10 +39,19 @@ fail() {
     exit 2
 }
 
-# there SET: is it in data/, whole?
+# parts_of SET: the prepared sets that db.sh makes it of; nothing, where it does not.
+parts_of() {
+    case $1 in *[!A-Za-z0-9_]* | [0-9]*) return 0 ;; esac  # no variable can be called so
+    local part
+    for part in ${!1:-}; do echo "$datadir/$part"; done
+}
+
+# there SET: is it in data/, whole, and if it was combined, of what db.sh says now?
 there() {
-    local file
+    local file parts
     for file in wav.scp text utt2spk utt2lang; do [ -s "$datadir/$1/$file" ] || return 1; done
+    parts=$(parts_of "$1")
+    [ -z "$parts" ] || ! [ -f "$datadir/$1/combined_from" ] || [ "$parts" = "$(cat "$datadir/$1/combined_from")" ]
 }
 
 # missing SETS: those that are not there.
@@ -54,28 +63,36 @@ missing() {
 
 plugin() { "$python" -m espnet_plugin.bin.prepare_corpus "$@"; }
 
-if [ -n "$sets" ] && [ -z "$(missing "$sets")" ]; then
-    echo "data.sh: all sets are there: $sets"
-    exit 0
-fi
-
-if [ -z "$corpora" ] && [ -n "$sets" ]; then
-    echo "data.sh: these sets are not in $datadir, and no corpora are named: $(missing "$sets")" >&2
-fi
-plugin prepare --corpora "$corpora" --datadir "$datadir" --nj "$nj" --corpus_options "$corpus_options" \
-    --accept_non_commercial "$accept_non_commercial" --valid_share "$valid_share" --test_share "$test_share" \
-    --max_hours "$max_hours" --seed "$split_seed" --shared_words "$shared_words" --keep_out "$keep_out" \
-    --compressed "$compressed"
-
+lacking=  # sets that are not there, nor all of what they are made of
 for set in $(missing "$sets"); do
-    case $set in *[!A-Za-z0-9_]*) continue ;; esac  # no variable can be called so
-    parts=${!set:-}
+    if [ -z "$(parts_of "$set")" ] || [ -n "$(missing "${!set}")" ]; then lacking="$lacking $set"; fi
+done
+if [ -n "$sets" ] && [ -z "$lacking" ]; then
+    echo "data.sh: all sets are there, or what they are made of: $sets"
+else
+    if [ -z "$corpora" ] && [ -n "$sets" ]; then
+        echo "data.sh: these sets are not in $datadir, and no corpora are named:$lacking" >&2
+    fi
+    plugin prepare --corpora "$corpora" --datadir "$datadir" --nj "$nj" --corpus_options "$corpus_options" \
+        --accept_non_commercial "$accept_non_commercial" --valid_share "$valid_share" --test_share "$test_share" \
+        --max_hours "$max_hours" --seed "$split_seed" --shared_words "$shared_words" --keep_out "$keep_out" \
+        --compressed "$compressed"
+fi
+
+# Sets of several: made, or made again where the parts are others, or have changed.
+for set in $sets; do
+    parts=$(parts_of "$set")
     [ -n "$parts" ] || continue
-    absent=$(missing "$parts")
-    [ -z "$absent" ] || fail "db.sh makes $set of $parts; there is no $datadir/${absent%% *}"
-    input=
-    for part in $parts; do input="$input $datadir/$part"; done
-    plugin combine --input "${input# }" --output "$datadir/$set"
+    absent=$(missing "${!set}")
+    if there "$set"; then
+        if [ -n "$absent" ]; then continue; fi  # the parts were removed, and were these
+        if ! [ -f "$datadir/$set/combined_from" ]; then
+            echo "$datadir/$set: taken as it is; it was not made of ${!set}, which db.sh says (remove it to have it made)"
+            continue
+        fi
+    fi
+    [ -z "$absent" ] || fail "db.sh makes $set of ${!set}; there is no $datadir/${absent%% *}"
+    plugin combine --input "${parts//$'\n'/,}" --output "$datadir/$set"
 done
 
 absent=$(missing "$sets")

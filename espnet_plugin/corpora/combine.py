@@ -5,13 +5,14 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from espnet_plugin.checkpoint import temporary_sibling, write_json
+from espnet_plugin.checkpoint import atomic_write, read_json, temporary_sibling, write_json
 from espnet_plugin.corpora.mend import mend_data_dir
 from espnet_plugin.corpora.set_writer import MADE_BY
 
 REQUIRED = ("wav.scp", "text", "utt2spk", "utt2lang")
 OPTIONAL = ("utt2dur", "reco2dur")  # where all of the sets have them
 PARTLY = ("utt2tags", "utt2times")  # where any of them has: no value is "not known"
+PARTS = "combined_from"  # the directories, a line each: local/data.sh compares them with db.sh
 
 
 def _lines(path: Path) -> Iterator[tuple[bytes, bytes]]:
@@ -37,6 +38,27 @@ def _segments(folder: Path) -> Iterator[tuple[bytes, bytes]]:
     for utt, line in _lines(folder / "reco2dur"):
         seconds = int(float(line.split()[1]) * 1000) / 1000
         yield utt, b"%s %s 0.000 %.3f\n" % (utt, utt, seconds)
+
+
+def combined(inputs: Sequence[str | Path], output: str | Path) -> int | None:
+    """Return how many utterances a directory has that was made of these, as they are now.
+
+    Returns:
+        None where it has to be made, or made again.
+    """
+    mark = Path(output) / MADE_BY
+    if not mark.is_file() or not (Path(output) / "wav.scp").is_file():
+        return None
+    found = read_json(mark)
+    if "tables" not in found or found["tables"] != _state([Path(path) for path in inputs]):
+        return None
+    return int(found["utterances"])
+
+
+def _state(folders: Sequence[Path]) -> list[list[object]]:
+    """Return name, size and time of each table of some directories."""
+    tables = [p for folder in folders for p in sorted(folder.glob("*")) if p.is_file()]
+    return [[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in tables]
 
 
 def combine(inputs: Sequence[str | Path], output: str | Path) -> int:
@@ -82,7 +104,10 @@ def combine(inputs: Sequence[str | Path], output: str | Path) -> int:
         if segments:
             _merge([_segments(p) for p in folders], temporary / "segments")
         mend_data_dir(temporary)  # spk2utt
-        write_json(temporary / MADE_BY, {"combined": [str(path) for path in folders]})
+        about = {"combined": [str(path) for path in folders], "utterances": counts["text"]}
+        write_json(temporary / MADE_BY, {**about, "tables": _state(folders)})
+        with atomic_write(temporary / PARTS, "w") as file:
+            file.writelines(f"{path}\n" for path in folders)
         if output.exists():
             shutil.rmtree(output)
         temporary.rename(output)

@@ -22,7 +22,10 @@ def _words(value: str) -> list[str]:
 
 
 def _paths(value: str) -> list[Path]:
-    return [Path(word) for word in _words(value)]
+    """Split at commas, which leaves spaces in paths alone; at spaces where there is no comma."""
+    if "," in value or Path(value).is_dir():
+        return [Path(word.strip()) for word in value.split(",") if word.strip()]
+    return [Path(word) for word in value.split()]
 
 
 def build_parser(description: str | None) -> argparse.ArgumentParser:
@@ -188,11 +191,13 @@ def run_prepare(options: argparse.Namespace) -> None:
 
 
 def run_combine(options: argparse.Namespace) -> None:
-    """Merge data directories."""
-    from espnet_plugin.corpora.combine import combine
+    """Merge data directories; what was made of the same is kept."""
+    from espnet_plugin.corpora.combine import combine, combined
 
-    count = combine(options.input, options.output)
-    print(f"{options.output}: {count} utterances of {' '.join(map(str, options.input))}")
+    earlier = combined(options.input, options.output)
+    count = combine(options.input, options.output) if earlier is None else earlier
+    done = "" if earlier is None else "; done already"
+    print(f"{options.output}: {count} utterances of {' '.join(map(str, options.input))}{done}")
 
 
 def run_validate(options: argparse.Namespace) -> int:

@@ -1,5 +1,6 @@
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -53,23 +54,53 @@ def test_from_a_variable_to_the_sets_of_the_recipe(tmp_path):
     options = ["--corpora", "manifest", "--sets", "train_paired test_ms", "--corpus-options"]
     options += ["manifest.language=ms"]
     result = data_sh(tmp_path, *options, train_paired="manifest_train", test_ms="", MANIFEST=table)
-    assert result.returncode == 2
+    assert result.returncode == 2 and "licence: " in result.stdout
     assert "the recipe needs sets that are not in" in result.stderr
     assert 'test_ms="nsc_cs_train nsc_part1_train"' in result.stderr
     variables = {"train_paired": "manifest_train", "test_ms": "manifest_test", "MANIFEST": table}
     result = data_sh(tmp_path, *options, **variables)
     assert result.returncode == 0, result.stderr
-    assert "licence: " in result.stdout and "done already" in result.stdout
+    assert "all sets are there, or what they are made of" in result.stdout
     for name, count in (("train_paired", 3), ("test_ms", 3)):
         assert len(read_table(tmp_path / "data" / name / "text")) == count
         assert validate_data_dir(tmp_path / "data" / name) == []
     again = data_sh(tmp_path, *options, **variables)
-    assert again.stdout == "data.sh: all sets are there: train_paired test_ms\n"
+    assert "all sets are there, or what they are made of: train_paired test_ms" in again.stdout
     result = data_sh(tmp_path, "--corpora", "malay_conversational", MALAY_CONVERSATIONAL=table)
     assert result.returncode == 2 and "give --accept_non_commercial true" in result.stderr
     assert "CC BY-NC-ND 4.0 (NO commercial use)" in result.stdout + result.stderr
     result = data_sh(tmp_path, "--corpora", "nsc", NSC=str(tmp_path / "none"))
     assert result.returncode == 2 and "no such folder; it should hold IMDA" in result.stderr
+
+
+def test_a_set_is_made_again_where_db_sh_or_its_parts_have_changed(tmp_path):
+    def kaldi(name, *texts):
+        utts = [f"{name}-{n}" for n in range(len(texts))]
+        for file, values in (
+            ("wav.scp", ["/x.wav"] * 9),
+            ("text", texts),
+            ("utt2lang", ["ms"] * 9),
+        ):
+            lines = (f"{u} {v}\n" for u, v in zip(utts, values, strict=False))
+            write(tmp_path / "my data" / name / file, "".join(lines))
+        write(tmp_path / "my data" / name / "utt2spk", "".join(f"{u} {u}\n" for u in utts))
+
+    def made(*names, **variables):
+        options = ["--datadir", str(tmp_path / "my data"), "--sets", "train mine"]
+        result = data_sh(tmp_path, *options, train=" ".join(names), **variables)
+        assert result.returncode == 0, result.stderr
+        return read_table(tmp_path / "my data/train/text"), result.stdout
+
+    for name in ("a", "b", "mine"):
+        kaldi(name, "satu")
+    assert made("a", "b")[0] == {"a-0": "satu", "b-0": "satu"}
+    assert "done already" in made("a", "b", mine="a")[1]
+    assert "my data/mine: taken as it is; it was not made of a" in made("a", "b", mine="a")[1]
+    assert made("a")[0] == {"a-0": "satu"}  # db.sh says otherwise
+    kaldi("a", "satu", "dua")
+    assert made("a")[0] == {"a-0": "satu", "a-1": "dua"}  # prepared anew
+    shutil.rmtree(tmp_path / "my data/a")
+    assert "all sets are there" in made("a")[1]  # the part is needed no more
 
 
 def test_the_table_of_the_readme_and_db_sh_have_every_corpus():
