@@ -15,8 +15,10 @@ from typing import Any
 
 import yaml
 
-from espnet_plugin.finish import is_finished, same_run, summary
+from espnet_plugin.finish import is_finished, summary
 from espnet_plugin.stages import STAGES, System, get_system, made_by
+from espnet_plugin.training.inputs import CONTENT, contents, same_run
+from espnet_plugin.training.saving import remove_checkpoints
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,8 @@ def train(names: Sequence[str], plan: Plan) -> None:
         command = plan.command(system)
         if is_trained(system, plan):
             print(f"{system.name}: finished earlier, skipped ({summary(output)})")
+            if plan.options.get("keep_checkpoints") == "false":
+                remove_checkpoints(output)
             continue
         print(f"== {system.name}: {system.does}; from {system.start}", flush=True)
         from espnet_plugin.quick_start import quick_start
@@ -160,15 +164,16 @@ def is_trained(system: System, plan: Plan) -> bool:
     """Tell whether a system is finished, from the same data and with the same settings.
 
     Raises:
-        ValueError: If its directory was made with other settings.
+        ValueError: If its directory was made with other settings, or from another start or data.
     """
     return same_run(plan.expdir / system.name, _record(plan.command(system)))
 
 
 def _record(command: list[str]) -> dict[str, Any]:
-    """Return what a training is: its options and its configuration's text."""
-    options = dict(zip(command[::2], command[1::2], strict=True))
+    """Return what a training is: its options, its configuration's text, hashes of its data."""
+    options = dict(zip((n.lstrip("-") for n in command[::2]), command[1::2], strict=True))
     return {
-        **{name.lstrip("-"): value for name, value in options.items()},
-        "configuration": Path(options["--config"]).read_text(encoding="utf-8"),
+        **options,
+        "configuration": Path(options["config"]).read_text(encoding="utf-8"),
+        CONTENT: contents(options),
     }

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch.distributed as dist
 
-from espnet_plugin.finish import same_run
 from espnet_plugin.training import resuming
 from tests.test_distributed import command, compare, data, run_ranks, train
 
@@ -96,11 +95,3 @@ def test_other_batches_are_said() -> None:
     assert not list(resuming.changes({}, now)) and not list(resuming.changes(now, now))
     (said,) = resuming.changes({"processes": 2, "passes": {"batch": 8}}, now)
     assert "{'batch': 9}, were {'batch': 8}" in said
-
-
-def test_a_plan_holds_on_any_number_of_gpus(tmp_path: Path) -> None:
-    made = {"ngpu": "4", "multiprocessing_distributed": "true", "seed": "0"}
-    assert not same_run(tmp_path, made)
-    assert not same_run(tmp_path, {"ngpu": "1", "seed": "0"})
-    with pytest.raises(ValueError, match=r"other settings \(seed\)"):
-        same_run(tmp_path, {"ngpu": "1", "seed": "1"})
