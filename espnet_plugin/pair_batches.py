@@ -49,7 +49,12 @@ class Plan:
 
 
 def make_plan(
-    shape_file: str | Path, pad: str, batch_type: str, batch_bins: int, options: dict[str, Any]
+    shape_file: str | Path,
+    pad: str,
+    batch_type: str,
+    batch_bins: int,
+    options: dict[str, Any],
+    train: bool = True,
 ) -> Plan:
     """Let ESPnet's sampler make batches of similar length.
 
@@ -59,12 +64,13 @@ def make_plan(
         batch_type: ESPnet's.
         batch_bins: Samples of a batch, padding included.
         options: Further options of ESPnet's `build_batch_sampler`.
+        train: Whether the batches are trained on; else each utterance occurs once.
 
     Raises:
         ValueError: If `batch_bins` does not hold an utterance padded to 30 s for each process.
     """
     if pad == "30s" and batch_type in BY_BINS:
-        return _plan_30s(shape_file, batch_bins, options.get("min_batch_size", 1))
+        return _plan_30s(shape_file, batch_bins, options.get("min_batch_size", 1), train)
     sampler = build_batch_sampler(
         type=batch_type, batch_bins=batch_bins, shape_files=[str(shape_file)], **options
     )
@@ -80,11 +86,12 @@ def make_plan(
     return Plan(batches, max(range(len(batches)), key=lambda i: (bins[i], longest[i])))
 
 
-def _plan_30s(shape_file: str | Path, batch_bins: int, least: int) -> Plan:
+def _plan_30s(shape_file: str | Path, batch_bins: int, least: int, train: bool) -> Plan:
     """Make batches of as many utterances as fit when each takes 30 s, of similar length.
 
     No batch exceeds its bins. Where these hold one utterance for each process and no more, what is
-    short of that (the corpus is no multiple) repeats utterances of the batch beside it.
+    short of that (the corpus is no multiple) repeats utterances of the batch beside it; in
+    validation, which takes less memory and counts each once, some batches get one more instead.
     """
     if batch_bins < least * N_SAMPLES:
         needed = f"{N_SAMPLES}" if least == 1 else f"{N_SAMPLES} for each of {least} processes"
@@ -94,6 +101,8 @@ def _plan_30s(shape_file: str | Path, batch_bins: int, least: int) -> Plan:
     samples = _read_samples(shape_file)
     utts = sorted(samples, key=lambda utt: samples[utt], reverse=True)
     count = -(-len(utts) // (batch_bins // N_SAMPLES))
+    if not train:
+        count = max(1, min(count, len(utts) // least))
     edges = [len(utts) * part // count for part in range(count + 1)]
     starts = [max(0, min(low, high - least)) for low, high in pairwise(edges)]
     ends = [max(high, start + least) for start, high in zip(starts, edges[1:], strict=True)]
@@ -275,7 +284,12 @@ def build(
     plans = {}
     for pad in mixture.pads:
         plan = make_plan(
-            options.shape_files[0], pad, options.batch_type, options.batch_bins, sampling
+            options.shape_files[0],
+            pad,
+            options.batch_type,
+            options.batch_bins,
+            sampling,
+            options.train,
         )
         if options.num_batches is not None:
             plan = Plan(plan.batches[: options.num_batches], 0)

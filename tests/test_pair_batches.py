@@ -142,6 +142,11 @@ def test_30s_gives_every_rank_an_utterance_and_no_batch_exceeds_its_bins(
     repeated = sum(map(len, batches)) - len(samples)
     assert {u for batch in batches for u in batch} == set(samples)
     assert repeated < world if each == 1 else not repeated
+    options = {"min_batch_size": world}
+    valid = make_plan(shape_file, "30s", "numel", bins, options, train=False).batches
+    assert all(deal(valid, rank, world) for rank in range(world))
+    assert sorted(u for batch in valid for u in batch) == sorted(samples), "each counts once"
+    assert max(map(len, valid)) <= (each + 1) * world
 
 
 def test_30s_needs_room_for_an_utterance(shape_file: Path) -> None:
