@@ -20,6 +20,7 @@ from espnet_plugin.distributed import check_even, from_first, gather
 from espnet_plugin.freeze import FreezeSchedule
 from espnet_plugin.monitor import start as monitor
 from espnet_plugin.monitor.console import SHOWN, drop_shown
+from espnet_plugin.monitor.options import TrainingError
 from espnet_plugin.sharding import consolidate
 from espnet_plugin.training import criteria, identity, midway, resuming
 from espnet_plugin.training.accumulating import TokenShares
@@ -106,7 +107,8 @@ class AsyncSwitchTrainer(Trainer):
             with Reporter().observe("valid", epoch=1) as reporter:
                 batches = kwargs["valid_iter_factory"].build_iter(1)
                 check_even(batches, "validation")
-                iterator = cls._until_stopped(watch.validating(batches, 0), len(batches))
+                readable = watch.validating(batches, 0, reporter)
+                iterator = cls._until_stopped(readable, len(batches))
                 super().validate_one_epoch(
                     kwargs["model"], iterator, reporter, options, distributed
                 )
@@ -251,7 +253,12 @@ class AsyncSwitchTrainer(Trainer):
         run.updates += batches.done // options.accum_grad
         run.done = batches.done
         # Where the last batches were done before a signal, there was no step now: not a failure.
-        return invalid and not reporter.stats.get("grad_norm")
+        if invalid and not reporter.stats.get("grad_norm"):
+            raise TrainingError(  # ESPnet would end the run as if it were finished
+                f"epoch {epoch}: none of its updates was made, every loss or gradient was NaN or "
+                f"infinite: look at {watch.events.path}, the weights of --init_dir and the rates"
+            )
+        return False
 
     @classmethod
     def _between(cls, model: torch.nn.Module, done: int) -> None:
@@ -287,7 +294,7 @@ class AsyncSwitchTrainer(Trainer):
         """
         watch = cls._run.watch
         assert watch is not None
-        readable = watch.validating(iterator, reporter.get_epoch())
+        readable = watch.validating(iterator, reporter.get_epoch(), reporter)
         batches = cls._until_stopped(readable, len(iterator))  # type: ignore[arg-type]
         super().validate_one_epoch(model, batches, reporter, options, distributed_option)
         watch.after_validation()

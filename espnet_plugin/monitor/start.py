@@ -6,10 +6,11 @@ from typing import Any
 
 from espnet_plugin.monitor.events import FILE as EVENTS
 from espnet_plugin.monitor.faults import FILE as BAD
+from espnet_plugin.monitor.kept import STATE
 from espnet_plugin.monitor.options import WatchOptions
 from espnet_plugin.monitor.ranks import Ranks
 from espnet_plugin.monitor.signatures import in_text, text_stage_converged
-from espnet_plugin.monitor.watch import STATE, Watch
+from espnet_plugin.monitor.watch import Watch
 from espnet_plugin.monitor.work import Estimate, model_shape, moving_names
 
 

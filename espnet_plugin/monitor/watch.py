@@ -15,23 +15,20 @@ from typing import Any
 
 import torch
 
-from espnet_plugin.checkpoint import read_json, write_json
 from espnet_plugin.distributed import from_first
 from espnet_plugin.monitor.batches import WatchedBatches, evened, facts, name, together
 from espnet_plugin.monitor.events import Events, read_events
 from espnet_plugin.monitor.faults import FILE as BAD
 from espnet_plugin.monitor.faults import Fault, Ledger, too_many
+from espnet_plugin.monitor.kept import read_states, write_state
 from espnet_plugin.monitor.meter import Meter, Work
 from espnet_plugin.monitor.options import TrainingError, WatchOptions
 from espnet_plugin.monitor.ranks import Ranks
 from espnet_plugin.monitor.signatures import Finding, Row, detect
 from espnet_plugin.monitor.spikes import Level
+from espnet_plugin.monitor.validating import check_mean, judged
 from espnet_plugin.monitor.work import Estimate
 from espnet_plugin.training.accumulating import TokenShares
-from espnet_plugin.training.saving import LEDGER
-
-STATE = "watch.json"
-KEPT = 4  # latest places whose state is kept, besides those of the checkpoints that are there
 
 
 class Watch:
@@ -81,6 +78,7 @@ class Watch:
         self.work: Work | None = None  # of the step that is going on
         self.columns: dict[str, float] = {}
         self.stage, self.after_text = "", False
+        self.valid: Any = None
         self.validated = (0, 0)
 
     @property
@@ -193,7 +191,7 @@ class Watch:
         kind, limit = self.level.judge(losses)
         if kind is None:
             return None
-        culprit = not value <= limit
+        culprit = not math.isfinite(value) or value > limit
         held = together(self.ranks.gather_objects(facts(ids) if culprit else {}))
         worst = next((x for x in losses if not math.isfinite(x)), max(losses))
         usual = self.level.median()
@@ -317,10 +315,7 @@ class Watch:
         seen, bad = (int(sum(column)) for column in counts)
         if not self.main:
             return
-        path = self.output_dir / STATE
-        state = read_json(path) if path.is_file() else {}
-        state.pop(place, None)
-        state[place] = {
+        state = {
             "losses": list(self.level.losses),
             "seen": seen,
             "bad": bad,
@@ -328,17 +323,14 @@ class Watch:
             "skipped": skipped,
             "spikes": spikes,
         }
-        ledger = self.output_dir / LEDGER  # with --checkpoint_seconds they may be of long ago
-        entries = read_json(ledger) if ledger.is_file() else []
-        needed = {"{}:{}".format(*entry["position"]) for entry in entries}
-        late = list(state)[-KEPT:]
-        write_json(path, {at: value for at, value in state.items() if at in late or at in needed})
+        write_state(self.output_dir, place, state, self.events.record)
 
     def _restore(self) -> None:
         """Go on from what was kept at this place, if anything: as rank 0 reads it, on all ranks."""
-        path = self.output_dir / STATE
-        place = f"{self.epoch}:{self.batches}"
-        state = read_json(path).get(place) if self.main and path.is_file() else None
+        state = None
+        if self.main:
+            kept = read_states(self.output_dir, self.events.record)
+            state = kept.get(f"{self.epoch}:{self.batches}")
         if self.main and state is not None:
             self.ledger.read(self.output_dir)
         state, self.ledger.reasons = from_first((state, self.ledger.reasons))
@@ -350,19 +342,20 @@ class Watch:
         if self.main:  # what ranks have counted is added up
             self.ledger.seen, self.ledger.bad = state["seen"], state["bad"]
 
-    def validating(self, batches: Any, epoch: int) -> Iterator[tuple[Any, Any]]:
+    def validating(self, batches: Any, epoch: int, reporter: Any) -> Iterator[tuple[Any, Any]]:
         """Yield the batches of a validation, without what could not be read.
 
         Several ranks must have as many batches each, so there an empty one is filled, see
         `evened`: the utterances that are lent count twice.
         """
-        self.events.epoch = epoch
+        self.events.epoch, self.valid = epoch, reporter
         self.validated = 0, 0
         read = self._read(batches)
         if self.ranks.size > 1:
-            yield from evened(read, self.ranks)
+            given = evened(read, self.ranks)
         else:
-            yield from (pair for pair in read if len(pair[0]))
+            given = (pair for pair in read if len(pair[0]))
+        yield from judged(self, given, reporter)
 
     def _read(self, batches: Any) -> Iterator[tuple[Any, Any]]:
         for ids, batch in batches:
@@ -377,11 +370,12 @@ class Watch:
         """Judge what could not be validated on; all ranks call it.
 
         Raises:
-            TrainingError: If there is too much of it.
+            TrainingError: If there is too much of it, or the loss is not finite.
         """
         every = self.ranks.gather(self.validated)
         self._exchange()
         self._check_share(*(int(sum(column)) for column in zip(*every, strict=True)))
+        check_mean(self, self.valid)
 
     def judge(self, rows: Sequence[Row]) -> None:
         """Look for failure signatures in the curve."""

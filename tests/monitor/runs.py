@@ -101,6 +101,12 @@ class Run:
         return read_events(self.events)
 
 
+def of_validation(epoch: int = 1) -> Any:
+    from espnet2.train.reporter import Reporter
+
+    return Reporter().start_epoch("valid", epoch)
+
+
 def faulty(number: int, good: int, bad: int) -> Batch:
     ids, data = batch(number)
     kept = BatchIds(ids[:good])

@@ -11,7 +11,7 @@ import torch.multiprocessing as mp
 
 from espnet_plugin.monitor.events import read_events
 from espnet_plugin.monitor.options import TrainingError
-from tests.monitor.runs import Run, batch, faulty
+from tests.monitor.runs import Run, batch, faulty, of_validation
 from tests.test_distributed import free_port, run_ranks
 
 
@@ -44,7 +44,7 @@ def validate(rank: int, world: int, directory: str) -> None:
         none,
     ):
         sizes = []
-        for ids, data in run.watch.validating(part, 1):
+        for ids, data in run.watch.validating(part, 1, of_validation()):
             assert run.watch.ranks.gather([1.0]) == [[1.0]] * world, "in step"
             sizes.append(len(ids))
             assert len(data["text"]) == len(ids)
@@ -86,4 +86,4 @@ def test_a_computer_that_reads_nothing_more_gives_up(tmp_path: Path) -> None:
         run.train([batch(0), *unread])
     run = Run(tmp_path)
     with pytest.raises(TrainingError, match="200 utterances in a row"):
-        list(run.watch.validating(unread, 1))
+        list(run.watch.validating(unread, 1, of_validation()))

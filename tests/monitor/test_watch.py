@@ -15,11 +15,11 @@ from espnet_plugin.iterators import BatchLines
 from espnet_plugin.monitor import meter
 from espnet_plugin.monitor.console import drop_shown
 from espnet_plugin.monitor.events import Events, read_events
+from espnet_plugin.monitor.kept import STATE
 from espnet_plugin.monitor.options import TrainingError
 from espnet_plugin.monitor.signatures import Finding
-from espnet_plugin.monitor.watch import STATE
 from espnet_plugin.training.saving import LEDGER
-from tests.monitor.runs import Batch, Run, batch, faulty
+from tests.monitor.runs import Batch, Run, batch, faulty, of_validation
 
 
 def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
@@ -74,6 +74,16 @@ def test_a_spike_is_trained_on_with_a_warning_by_default(tmp_path: Path) -> None
     assert [event["event"] for event in run.found()] == ["spike", "summary"]
     assert run.found()[0]["loss"] > run.found()[0]["limit"] > run.found()[0]["level"]
     assert not same(with_it, Run(tmp_path / "without").train(BATCHES))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_is_named_before_there_is_a_level(
+    tmp_path: Path, value: float
+) -> None:
+    run = Run(tmp_path)
+    with_it = run.train([batch(99, y=value), *BATCHES])
+    assert run.found()[0]["utterances"][0] == "utt99-0"
+    assert same(with_it, Run(tmp_path / "without").train(BATCHES))
 
 
 def test_lines_of_text_are_named_by_number(tmp_path: Path) -> None:
@@ -158,10 +168,11 @@ def test_too_many_bad_utterances_end_the_run_and_are_listed(tmp_path: Path) -> N
 def test_validation_leaves_out_what_cannot_be_read(tmp_path: Path) -> None:
     watch = Run(tmp_path / "out").watch
     given = [faulty(1, 4, 0), faulty(2, 0, 2), faulty(3, 4, 0)]
-    assert [ids[0] for ids, _ in watch.validating(given, 3)] == ["utt1-0", "utt3-0"]
+    readable = watch.validating(given, 3, of_validation(3))
+    assert [ids[0] for ids, _ in readable] == ["utt1-0", "utt3-0"]
     watch.after_validation()
     assert watch.ledger.reasons["bad2-0"][0] == "valid"
-    list(watch.validating([faulty(4, 1, 3)], 3))
+    list(watch.validating([faulty(4, 1, 3)], 3, of_validation(3)))
     with pytest.raises(TrainingError, match="3 of 4 utterances"):
         watch.after_validation()
 
