@@ -117,6 +117,7 @@ def finish(
             f"{proof['violations'][:1]}: this is a defect, please report it with train.log"
         )
     lowest = min(row["valid_loss"] for row in trained)
+    start_loss = curve[0]["valid_loss"] if curve[0]["epoch"] == 0 else None  # a curve that was lost
     # The file says which epoch it is: what is best by, say, a WER may be so in several.
     kept = re.fullmatch(r"(\d+)epoch\.pth", sources[0].name) if len(sources) == 1 else None
     chosen = next((row for row in trained if kept and row["epoch"] == int(kept[1])), None)
@@ -130,16 +131,16 @@ def finish(
         "epochs": int(trained[-1]["epoch"]),
         "updates": int(trained[-1]["updates"]),
         "kept_updates": None if chosen is None else int(chosen["updates"]),
-        "valid_loss_start": curve[0]["valid_loss"],
+        "valid_loss_start": start_loss,
         "valid_loss_kept": None if chosen is None else chosen["valid_loss"],
         "seconds": trained[-1]["seconds"],
     }
-    if lowest >= curve[0]["valid_loss"]:
+    if start_loss is not None and lowest >= start_loss:
         logging.warning(
             "%s: the validation loss never fell below its start (%.3f): lower the learning rate, "
             "or check that training and validation data are alike",
             output.name,
-            curve[0]["valid_loss"],
+            start_loss,
         )
     if not keep_checkpoints:
         remove_checkpoints(output)
@@ -190,11 +191,11 @@ def summary(output_dir: str | Path) -> str:
     """Return one line for people about a finished training."""
     output = Path(output_dir)
     record, proof = read_json(output / TRAINING), read_json(output / PROOF)
-    kept = record["valid_loss_kept"]
-    loss = "n/a" if kept is None else f"{kept:.3f}"
+    losses = [record[f"valid_loss_{when}"] for when in ("start", "kept")]
+    before, after = ("n/a" if loss is None else f"{loss:.3f}" for loss in losses)
     return (
         f"{output.name}: {record['updates']} updates in {record['seconds']:.0f} s; validation loss "
-        f"{record['valid_loss_start']:.3f} -> {loss} ({record['checkpoint']}); "
+        f"{before} -> {after} ({record['checkpoint']}); "
         f"{proof['frozen']} frozen tensors bit-identical, {proof['changed']} changed"
     )
 

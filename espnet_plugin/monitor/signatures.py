@@ -250,5 +250,5 @@ def text_stage_converged(init_dir: str | Path) -> bool:
     if not path.is_file():
         return False
     record = read_json(path)
-    kept = record.get("valid_loss_kept")
-    return record.get("stage") == "adapt_text" and bool(kept) and kept < record["valid_loss_start"]
+    start, kept = record.get("valid_loss_start"), record.get("valid_loss_kept")
+    return record.get("stage") == "adapt_text" and bool(start and kept) and kept < start

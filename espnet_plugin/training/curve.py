@@ -14,9 +14,23 @@ Row = dict[str, float]
 
 
 def read_curve(path: Path) -> list[Row]:
-    """Read a `curve.csv`; an empty field is NaN."""
+    """Read a `curve.csv`; an empty field is NaN.
+
+    Raises:
+        ValueError: If a field is no number; names the line.
+    """
+    rows = list[Row]()
     with open(path, encoding="utf-8", newline="") as file:
-        return [{k: float(v or "nan") for k, v in row.items()} for row in csv.DictReader(file)]
+        reader = csv.DictReader(file)
+        for row in reader:
+            try:
+                rows.append({k: float(v or "nan") for k, v in row.items()})
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    f"{path}:{reader.line_num}: not a row of numbers ({error}); without the file "
+                    "a run goes on and begins a new one"
+                ) from None
+    return rows
 
 
 def write_curve(path: Path, rows: Sequence[Row]) -> None:

@@ -73,6 +73,10 @@ class Run:
         """Go on with the curve of an interrupted run, as rank 0 reads it."""
         path = self.output_dir / CURVE
         self.rows = from_first(read_curve(path) if self.main and path.is_file() else [])
+        if not self.rows:
+            self.say(
+                f"{CURVE} is missing: it begins anew, without the epochs before", logging.WARNING
+            )
         self.seconds_before = self.rows[-1]["seconds"] if self.rows else 0.0
         self.updates = int(self.rows[-1]["updates"]) if self.rows else 0
 
@@ -83,9 +87,14 @@ class Run:
         """
         self.epoch, self.done = epoch, 0
         self.rows = [row for row in self.rows if row["epoch"] < epoch]
-        self.updates = int(self.rows[-1]["updates"]) if self.rows else 0
+        self.updates = int(self.rows[-1]["updates"]) if self.rows else self._steps()
         for schedule in self.schedules:
             schedule.begin_epoch(epoch)
+
+    def _steps(self) -> int:
+        """Return the schedule's updates of all epochs before, where the curve does not tell."""
+        midway = self.midway.batches // self.options.accum_grad if self.midway else 0
+        return max(0, self.schedules[0].steps - midway) if self.schedules else 0
 
     def write(self, epoch: int, valid: SubReporter) -> None:
         """Add the row of an epoch to the curve, and say how each language does."""

@@ -161,10 +161,17 @@ def _read_ledger(path: Path, say: Say) -> list[Entry] | None:
         say(f"{path.name} is missing: the checkpoint cannot be verified")
         return None
     try:
-        return list(read_json(path))
+        entries = read_json(path)
+        if all(isinstance(e["sha256"], str) and e["bytes"] >= 0 and e["position"] for e in entries):
+            return list(entries)
+        trouble = f"{path}: not what a run writes there"
+    except (KeyError, TypeError):
+        trouble = f"{path}: not what a run writes there"
     except ValueError as error:
-        say(f"{error}: the checkpoint cannot be verified")
-        return None
+        trouble = str(error)
+    say(f"{trouble}: the checkpoint cannot be verified, and {path.name} is made anew")
+    path.unlink()
+    return None
 
 
 def _known(path: Path, ledger: list[Entry] | None) -> list[Entry]:

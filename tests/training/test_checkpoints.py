@@ -89,6 +89,16 @@ def test_without_a_ledger_a_checkpoint_has_to_open(tmp_path: Path) -> None:
         find(tmp_path)
 
 
+@pytest.mark.parametrize("content", ["", '{"a": 1}', '[{"bytes": 3}]', "[1]"])
+def test_a_damaged_ledger_is_said_and_made_anew(tmp_path: Path, content: str) -> None:
+    train(Checkpoints(tmp_path), 1, 2)
+    (tmp_path / LEDGER).write_text(content)
+    entries, said = find(tmp_path)
+    assert entries == [] and f"{tmp_path / LEDGER}: not " in said and "is made anew" in said
+    train(Checkpoints(tmp_path), 3)
+    assert find(tmp_path)[1] == ""
+
+
 @pytest.mark.parametrize("at", ["ledger", "rotation", "rename"])
 def test_a_kill_between_the_renames_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
