@@ -25,7 +25,8 @@ SLICE = 4096  # frames that a CPU encodes at once without gradients: what fits i
 def load_whisper(model_dir: str | Path) -> Any:
     """Load the encoder and decoder of a Hugging Face Whisper directory, strictly, in float32.
 
-    The output projection is the token embedding (tied) and is not a module of its own.
+    The output projection is the token embedding (tied) and is not a module of its own. From here on
+    this process computes attention without cuDNN: by FlashAttention or the kernel for masks.
 
     Raises:
         FileNotFoundError: If the directory or its files are missing.
@@ -36,6 +37,9 @@ def load_whisper(model_dir: str | Path) -> Any:
 
     from espnet_plugin.checkpoint import check_state, load_config, load_state
 
+    # On Hopper and later torch prefers cuDNN's attention, which builds a plan for each new shape:
+    # some 30 ms, as long as a step of decoding, and here each batch and each step has its own.
+    torch.backends.cuda.enable_cudnn_sdp(False)
     settings = load_config(model_dir)
     if settings.get("encoder_layerdrop") or settings.get("decoder_layerdrop"):
         raise ValueError(f"{model_dir}/config.json: layerdrop is not supported, set it to 0")

@@ -61,3 +61,11 @@ def test_constants_are_not_exchanged_with_every_batch(
     assert not sent
     moving = [name for name, p in model.named_parameters() if p.requires_grad]
     assert moving and all(model.get_parameter(name).grad is not None for name in moving)
+
+
+def test_attention_builds_no_plan_for_each_shape(tiny_whisper: Path) -> None:
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    passes.load_whisper(tiny_whisper)
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+    assert torch.backends.cuda.flash_sdp_enabled()
+    assert torch.backends.cuda.mem_efficient_sdp_enabled()
