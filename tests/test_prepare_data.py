@@ -14,6 +14,7 @@ from espnet_plugin.data import DataDir, read_table, write_table
 from espnet_plugin.data.audio import AudioOptions
 from espnet_plugin.data.faults import read_findings, write_report
 from espnet_plugin.data.formatting import audio_name, format_set
+from espnet_plugin.training.inputs import set_content
 from tests.test_datadir_filter import make_set
 
 
@@ -46,11 +47,30 @@ def test_format(data, tmp_path):
     assert result.found == {"resampled": ("put right", 20, first)}
     made = DataDir.load(tmp_path / "raw")
     given = DataDir.load(data)
-    assert (made.text, made.utt2spk, made.extra) == (given.text, given.utt2spk, given.extra)
+    assert (made.text, made.utt2spk) == (given.text, given.utt2spk)
+    assert made.extra.keys() - given.extra.keys() == {"utt2crc32"}
     for utt, path in made.wav.items():
         info = soundfile.info(path)
         assert (info.samplerate, info.channels, info.subtype) == (16000, 1, "PCM_16")
         assert info.frames == made.num_samples[utt]
+
+
+def test_other_audio_of_the_same_name_and_length_is_seen_by_later_stages(data, tmp_path):
+    def state():
+        format_set(data, tmp_path / "raw", nj=1)
+        return read_table(tmp_path / "raw/utt2crc32"), set_content(tmp_path / "raw")
+
+    first = state()
+    for utt in ("s-00", "s-01"):  # one that is converted, and one that is referred to
+        samples, rate = soundfile.read(source_of(data, utt), dtype="int16")
+        soundfile.write(source_of(data, utt), samples, rate)
+    assert state() == first  # the same, written again
+    for utt in ("s-00", "s-01"):
+        samples, rate = soundfile.read(source_of(data, utt), dtype="int16")
+        soundfile.write(source_of(data, utt), samples // 2, rate)
+    sums, content = state()
+    assert {utt for utt in sums if sums[utt] != first[0][utt]} == {"s-00", "s-01"}
+    assert content != first[1]
 
 
 def test_processes_do_not_change_the_result(data, tmp_path):

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,6 +57,7 @@ class Made:
         utt: Its id.
         path: The audio file, made or referred to; empty where there is a fault.
         samples: Its length at 16 kHz.
+        crc32: Of its samples as little-endian int16, eight hexadecimal digits.
         fault: Why it cannot be used, or None.
         kind: The same in a word or two, by which faults are counted.
         notes: Oddities that were put right (``stereo``, ``resampled``, ``clipped``, ...), and what
@@ -65,6 +67,7 @@ class Made:
     utt: str
     path: str = ""
     samples: int = 0
+    crc32: str = ""
     fault: str | None = None
     kind: str = ""
     notes: dict[str, str] = field(default_factory=dict)
@@ -213,7 +216,8 @@ def make_recording(source: str, cuts: list[Cut], whole: bool, options: AudioOpti
                     if not refer:
                         _write_flac(cut.output, samples)
                     path = source if refer else str(cut.output)
-                    made.append(Made(cut.utt, path, len(samples), notes=odd | notes))
+                    crc32 = f"{zlib.crc32(samples.astype('<i2').tobytes()):08x}"
+                    made.append(Made(cut.utt, path, len(samples), crc32, notes=odd | notes))
                 except AudioError as error:
                     made.append(Made(cut.utt, fault=str(error), kind=error.kind))
     except AudioError as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 from espnet_plugin.cli import nearest
 from espnet_plugin.data.tables import read_table, some, write_table
 
+CHECKSUMS = "utt2crc32"  # of the samples, in a formatted set: other audio under the same name
 CORE = ("wav.scp", "text", "utt2spk", "utt2lang")
 MAPS = re.compile(r"utt2[a-z0-9_]+")  # further tables by utterance, carried along
 NO_EXTRA = {"utt2spk", "utt2lang", "utt2num_samples"}

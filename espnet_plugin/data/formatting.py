@@ -22,7 +22,7 @@ from pathlib import Path
 from espnet_plugin.checkpoint import atomic_write, read_json, write_json
 from espnet_plugin.cli import nearest, progress
 from espnet_plugin.data.audio import RATE, AudioOptions, Cut, Made, make_recording
-from espnet_plugin.data.datadir import MAPS, DataDir
+from espnet_plugin.data.datadir import CHECKSUMS, MAPS, DataDir
 from espnet_plugin.data.faults import (
     DROPPED,
     FAULTS,
@@ -262,7 +262,8 @@ def format_set(
     samples = {utt: made.samples for utt, made in good.items()}
     wav = {utt: made.path for utt, made in good.items()}
     whole = data if len(good) == total else data.subset(good)
-    replace(whole, wav=wav, segments=None, num_samples=samples).write(output)
+    extra = whole.extra | {CHECKSUMS: {utt: made.crc32 for utt, made in good.items()}}
+    replace(whole, wav=wav, segments=None, num_samples=samples, extra=extra).write(output)
     result = Formatted(str(output), len(samples), sum(samples.values()) / RATE)
     result.made, result.kept, result.left_out = len(todo), kept, total - len(good)
     made_here = str(output / "data")

@@ -10,7 +10,7 @@ from espnet_plugin.data.audio import AudioOptions, Made
 from espnet_plugin.data.datadir import DataDir
 from espnet_plugin.data.source import plain_file
 
-VERSION = 2  # part of every signature: raise it when the output changes
+VERSION = 3  # part of every signature: raise it when the output changes
 PASSING = ("unreadable", "command")  # faults that another run may not have
 
 
@@ -59,7 +59,8 @@ def read_journal(path: Path, signatures: dict[str, list[Any]]) -> dict[str, Made
         if "fault" in entry:
             made[utt] = Made(utt, fault=entry["fault"], kind=entry["kind"])
         elif os.path.isfile(entry["path"]) and os.path.getsize(entry["path"]) == entry["size"]:
-            made[utt] = Made(utt, entry["path"], entry["samples"], notes=entry["notes"])
+            known = {name: entry[name] for name in ("path", "samples", "crc32", "notes")}
+            made[utt] = Made(utt, **known)
     return made
 
 
@@ -75,5 +76,6 @@ def entry_of(made: Made, signature: list[Any]) -> str:
         entry |= {"fault": made.fault, "kind": made.kind}
     else:
         entry |= {"path": made.path, "samples": made.samples, "notes": made.notes}
+        entry["crc32"] = made.crc32
         entry["size"] = os.path.getsize(made.path)
     return json.dumps(entry | {"from": signature}) + "\n"  # ASCII: half a line is still text

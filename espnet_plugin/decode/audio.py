@@ -22,6 +22,7 @@ class Utterance:
         source: Audio file, or `ARK:OFFSET`.
         samples: Its length at 16 kHz.
         lang: Its language.
+        crc32: Of its samples, where that is known.
     """
 
     set_name: str
@@ -29,6 +30,7 @@ class Utterance:
     source: str
     samples: int
     lang: str
+    crc32: str = ""
 
     @property
     def seconds(self) -> float:
@@ -77,7 +79,7 @@ def load_set(dumpdir: str | Path, name: str) -> list[Utterance]:
         FileNotFoundError: If the set has not been formatted.
         ValueError: If a table is malformed, or an utterance is longer than 30 s.
     """
-    from espnet_plugin.data.datadir import DataDir
+    from espnet_plugin.data.datadir import CHECKSUMS, DataDir
 
     path = Path(dumpdir) / name
     if not (path / "utt2num_samples").is_file():
@@ -87,7 +89,11 @@ def load_set(dumpdir: str | Path, name: str) -> list[Utterance]:
     assert counts is not None  # the file exists
     if data.segments is not None:
         raise ValueError(f"{path} has segments: format (recipe stage 3) cuts them")
-    found = [Utterance(name, u, data.wav[u], counts[u], data.utt2lang[u]) for u in data.utterances]
+    known = data.extra.get(CHECKSUMS, {})
+    found = [
+        Utterance(name, u, data.wav[u], counts[u], data.utt2lang[u], known.get(u, ""))
+        for u in data.utterances
+    ]
     if long := [u for u in found if u.samples > N_SAMPLES]:
         names = ", ".join(f"{u.utt} ({u.seconds:.1f} s)" for u in long[:SHOWN])
         more = f", ... ({len(long)} in all)" if len(long) > SHOWN else ""
@@ -99,10 +105,10 @@ def load_set(dumpdir: str | Path, name: str) -> list[Utterance]:
 
 
 def set_hash(utterances: Iterable[Utterance]) -> str:
-    """Return a SHA-256 over a set's ids, audio files, lengths and languages."""
+    """Return a SHA-256 over a set's ids, lengths, languages and audio: its checksums, or files."""
     digest = hashlib.sha256()
     for u in utterances:
-        digest.update(f"{u.utt} {u.samples} {u.lang} {u.source}\n".encode())
+        digest.update(f"{u.utt} {u.samples} {u.lang} {u.crc32 or u.source}\n".encode())
     return digest.hexdigest()
 
 

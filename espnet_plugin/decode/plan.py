@@ -24,6 +24,7 @@ from espnet_plugin.groups import group_of
 from espnet_plugin.stages import made_by
 
 PARTIAL = "partial.jsonl"
+RECORD = "decode.json"
 # Of a configuration, what says nothing about the architecture.
 INCIDENTAL = {"dtype", "torch_dtype", "_name_or_path", "transformers_version", "architectures"}
 
@@ -146,7 +147,7 @@ class Job:
 
     def state(self) -> str:
         """Return `done`, `new`, or `stale` (decoded, but something it depends on has changed)."""
-        info, text = self.output / "decode.json", self.output / "text"
+        info, text = self.output / RECORD, self.output / "text"
         if not info.is_file() or not text.is_file():
             return "new"
         found = read_json(info)
@@ -207,7 +208,7 @@ class Job:
             "text_sha256": sha256_file(self.output / "text"),
             **about,
         }
-        write_json(self.output / "decode.json", info)
+        write_json(self.output / RECORD, info)
         (self.output / PARTIAL).unlink(missing_ok=True)
         return info
 

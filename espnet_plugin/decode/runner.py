@@ -19,7 +19,7 @@ import torch
 from espnet_plugin.cli import nearest, progress
 from espnet_plugin.decode.audio import Utterance, batches, load_set, padded_seconds
 from espnet_plugin.decode.options import Options
-from espnet_plugin.decode.plan import Job, System, jobs_of
+from espnet_plugin.decode.plan import RECORD, Job, System, jobs_of
 from espnet_plugin.decode.recognizer import Recognizer
 from espnet_plugin.decode.search import Hypothesis
 from espnet_plugin.decode.workers import Bar, Worker, devices_of, spread
@@ -116,6 +116,7 @@ def decode_sets(
     for job in jobs:
         if states[id(job)] == "done" and not force:
             print(f"{job.output}: already decoded", flush=True)
+            os.utime(job.output / RECORD)  # stage 13 refuses what is older than model or data
     pending = [job for job in jobs if force or states[id(job)] != "done"]
     for job in pending:
         if states[id(job)] == "stale":

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import platform
+import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from espnet_plugin.score.testset import TestSet, read_test_set
 from espnet_plugin.text import NORMALIZER_VERSION
 
 PACKAGES = ("espnet-asyncswitch", "espnet", "torch", "transformers", "openai-whisper", "numpy")
+MERGED = re.compile(r"(direct_)?merge_[0-9.]+")
+AUDIO_TABLES = ("wav.scp", "utt2num_samples", "utt2crc32")
 THREADS = 4  # results scored at a time
 
 
@@ -90,7 +93,8 @@ def score_all(
 
     Raises:
         FileNotFoundError: a decoded text or a reference is missing; says which stage makes it.
-        ValueError: malformed files; a missing hypothesis.
+        ValueError: malformed files; a missing hypothesis; a model or set that has changed since it
+            was decoded.
     """
     tests = {name: _read_set(dumpdir / name) for name in dict.fromkeys([*sets, *valid_sets])}
     decoded: dict[tuple[str, str], Path] = {}
@@ -102,6 +106,14 @@ def score_all(
             elif name in sets:
                 text = directory / "text"
                 raise FileNotFoundError(f"{text}: no such file; stage 12 (decode) makes it")
+
+    for (system, name), directory in [*decoded.items()]:
+        if newer := newer_than(directory, expdir, system, dumpdir / name):
+            found = f"{directory}: {newer} was written since"
+            if name in sets:
+                raise ValueError(f"{found}; stage 12 (decode) does again what has changed")
+            print(f"{found}: left out; stage 12 decodes it again where it is asked to")
+            del decoded[system, name]
 
     def score(key: tuple[str, str]) -> Scored:
         directory = decoded[key]
@@ -128,6 +140,23 @@ def score_all(
         },
     }
     return Report(tests, scored, meta)
+
+
+def newer_than(directory: Path, expdir: Path, system: str, data: Path) -> Path | None:
+    """Return a file of the model or the set that is newer than what was decoded; None: none is.
+
+    Times decide here; stage 12 compares content, and renews the time of what is still right.
+    """
+    record = directory / "decode.json"
+    if not record.is_file():
+        return None  # a text from elsewhere
+    models = [expdir / system]
+    if (match := MERGED.fullmatch(system)) and not list(models[0].glob("*.safetensors")):
+        models = [expdir / "init", expdir / f"{'direct' if match[1] else 'adapt'}_full"]
+    files = [path for model in models for path in model.glob("*.safetensors")]
+    files += [data / name for name in AUDIO_TABLES if (data / name).is_file()]
+    decoded = record.stat().st_mtime_ns
+    return next((path for path in files if path.stat().st_mtime_ns > decoded), None)
 
 
 def _read_set(directory: Path) -> TestSet:

@@ -18,7 +18,8 @@ from espnet_plugin.text_store.store import MANIFEST
 PLAN = "plan.json"
 CONTENT = "content"  # in it: hash by option
 BEGUN = 256  # bytes of each tensor that tell one model from another
-TABLES = ("text", "utt2lang", "utt2num_samples", "utt2times")  # of a set, what is trained on
+# of a set, what is trained on
+TABLES = ("text", "utt2lang", "utt2num_samples", "utt2crc32", "utt2times")
 # The configuration is told by its text; the others do not decide the result.
 NOT_COMPARED = {"config", "output_dir", "keep_checkpoints", CONTENT, *DEVICES}
 SHOWN = 60  # characters of a value that a message shows

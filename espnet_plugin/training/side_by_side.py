@@ -37,7 +37,7 @@ def train_side_by_side(names: Sequence[str], plan: Plan, workers: int) -> None:
     if workers > 1 and plan.options.get("ngpu", "0") != "0":
         raise ValueError(f"{workers} workers share a CPU: with GPUs, give --workers 1")
     systems = [get_system(name) for name in names]
-    pending = [system for system in systems if not is_trained(system, plan)]
+    pending = _pending(systems, plan)
     if workers == 1 or len(pending) < 2:
         train(names, plan)
         return
@@ -59,6 +59,24 @@ def train_side_by_side(names: Sequence[str], plan: Plan, workers: int) -> None:
             del os.environ["OMP_NUM_THREADS"]
         else:
             os.environ["OMP_NUM_THREADS"] = before
+
+
+def _pending(systems: Sequence[System], plan: Plan) -> list[System]:
+    """Return what is not finished.
+
+    Raises:
+        ValueError: Names all directories that were made otherwise, so that one look is enough.
+    """
+    found, faults = [], []
+    for system in systems:
+        try:
+            if not is_trained(system, plan):
+                found.append(system)
+        except ValueError as error:
+            faults.append(str(error))
+    if faults:
+        raise ValueError("\n".join(faults))
+    return found
 
 
 def run_when_ready(

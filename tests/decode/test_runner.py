@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from dataclasses import replace
 
@@ -9,8 +10,9 @@ import torch
 
 from espnet_plugin.bin import decode as command
 from espnet_plugin.checkpoint import load_state, read_json, save_model_dir
+from espnet_plugin.data import write_table
 from espnet_plugin.decode import runner
-from espnet_plugin.decode.audio import batches, load_set
+from espnet_plugin.decode.audio import batches, load_set, set_hash
 from espnet_plugin.decode.options import Options
 from espnet_plugin.decode.plan import PARTIAL, System, jobs_of
 from espnet_plugin.decode.recognizer import Recognizer
@@ -118,7 +120,10 @@ def test_decoded_already(expdir, dump, capsys):
 
     assert again() == ["a", "b"]
     before = texts(expdir, "init", "a")
+    record = expdir / "init/decode_greedy/a/decode.json"
+    os.utime(record, (1, 1))
     assert again() == [] and capsys.readouterr().out.count("already decoded") == 2
+    assert record.stat().st_mtime > 1  # for stage 13: it is not older than the model
     assert again(beam_size=2) == ["a", "b"]  # other options
     assert "have changed" in capsys.readouterr().out
     assert again() == ["a", "b"] and texts(expdir, "init", "a") == before
@@ -128,6 +133,16 @@ def test_decoded_already(expdir, dump, capsys):
     assert again() == ["a", "b"] and texts(expdir, "init", "a") != before
     (expdir / "init" / "decode_greedy" / "b" / "text").write_text("t-1 tampered\n")
     assert again() == ["b"]
+
+
+def test_other_audio_of_the_same_length_is_decoded_again(dump):
+    before = load_set(dump, "b")
+    write_table(dump / "b/utt2crc32", {u.utt: "0123abcd" for u in before})
+    known = load_set(dump, "b")
+    write_table(dump / "b/utt2crc32", {u.utt: "0123abce" for u in before})
+    other = load_set(dump, "b")
+    (dump / "b/utt2crc32").unlink()
+    assert len({set_hash(found) for found in (before, known, other)}) == 3
 
 
 def test_resumes_where_it_was_killed(expdir, dump, monkeypatch):

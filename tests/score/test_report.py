@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 import struct
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from espnet_plugin.bin import report as command
-from espnet_plugin.checkpoint import sha256_file
+from espnet_plugin.checkpoint import sha256_file, write_json
 from espnet_plugin.score import results
 from espnet_plugin.score.metrics import Scored
 from espnet_plugin.score.plots import plot_curve
@@ -143,6 +144,33 @@ def test_unmet_requirements_fail(tmp_path: Path, capsys) -> None:
     printed = capsys.readouterr().out
     assert printed.count("FAIL") == 9
     assert "0 of 9 requirements passed" in printed
+
+
+def test_a_model_or_set_that_has_changed_since_it_was_decoded(tmp_path: Path, capsys) -> None:
+    experiment.build(tmp_path, ["init", "adapt_full", "merge_0.4"], 4)
+    decoded = tmp_path / "exp/merge_0.4/decode_greedy"
+    options = ["--expdir", str(tmp_path / "exp"), "--dumpdir", str(tmp_path / "dump/raw")]
+    options += ["--systems", "merge_0.4", "--sets", "test_cs", "--valid_sets", "valid_paired"]
+    options += ["--resamples", "10"]
+    model, data = tmp_path / "exp/adapt_full/model.safetensors", tmp_path / "dump/raw/test_cs"
+    for path in (model, data / "wav.scp"):
+        path.write_bytes(bytes(8) + b"x")
+        os.utime(path, (1, 1))
+    for name in ("test_cs", "valid_paired"):
+        write_json(decoded / name / "decode.json", {"rtfx": 1.0})
+        os.utime(decoded / name / "decode.json", (2, 2))
+    assert command.main(options) == 0
+    os.utime(data / "wav.scp", (3, 3))
+    with pytest.raises(ValueError, match=r"test_cs: .*test_cs/wav.scp was written since; stage 12"):
+        command.main(options)
+    os.utime(decoded / "test_cs/decode.json", (9, 9))  # as stage 12 does where nothing changed
+    os.utime(model, (4, 4))  # merge_0.4 is merged from it as it is decoded
+    capsys.readouterr()
+    assert command.main(options) == 0
+    assert "valid_paired: " in capsys.readouterr().out
+    os.utime(model, (10, 10))
+    with pytest.raises(ValueError, match=r"adapt_full/model.safetensors was written since"):
+        command.main(options)
 
 
 def test_a_missing_decoding_names_its_stage(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from espnet_plugin.checkpoint import write_json
+from espnet_plugin.systems import Plan
 from espnet_plugin.training.inputs import contents, same_run
+from espnet_plugin.training.side_by_side import train_side_by_side
 
 
 def test_a_plan_holds_on_any_number_of_gpus(tmp_path: Path) -> None:
@@ -82,3 +84,16 @@ def test_a_start_that_is_made_later_is_noted_then(tmp_path: Path, tiny_whisper: 
     changed_start(tmp_path)
     with pytest.raises(ValueError, match="init_dir: "):
         same_run(output, {**options, "content": contents(options)})
+
+
+def test_all_systems_that_were_made_otherwise_are_named_at_once(tmp_path: Path) -> None:
+    config = tmp_path / "conf.yaml"
+    config.write_text("max_epoch: 1\nnum_iters_per_epoch: 1\n")
+    configs = dict.fromkeys(("adapt_text", "adapt_align", "adapt_full"), str(config))
+    pair = {stage: ("tr", "va") for stage in ("adapt_align", "adapt_full")}
+    names = ["adapt_align", "adapt_full"]
+    for name in names:
+        write_json(tmp_path / name / "plan.json", {"seed": "1"})
+    plan = Plan(tmp_path, configs, pair, ("t", "v"), {"seed": "0"})
+    with pytest.raises(ValueError, match=r"(?s)adapt_align was made .*adapt_full was made "):
+        train_side_by_side(names, plan, 1)
