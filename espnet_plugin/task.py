@@ -245,9 +245,11 @@ class AsyncSwitchTask(ASRTask):
         """
         if args.scheduler != "freeze":
             raise ValueError(f"--scheduler is freeze (it wraps another), got '{args.scheduler}'")
-        for option in ("accum_grad", "max_epoch"):
-            if (value := getattr(args, option)) < 1:
+        for option in ("accum_grad", "max_epoch", "batch_bins", "batch_size", "valid_batch_bins"):
+            if (value := getattr(args, option)) is not None and value < 1:
                 raise ValueError(f"--{option} is 1 or more, got {value}")
+        if not args.grad_clip > 0:  # the gradient would be reversed, or gone
+            raise ValueError(f"--grad_clip is above 0 (inf: no clipping), got {args.grad_clip}")
         if (length := args.num_iters_per_epoch) is not None and length % args.accum_grad:
             raise ValueError(
                 f"--num_iters_per_epoch {length} is no multiple of --accum_grad {args.accum_grad}: "

@@ -293,6 +293,8 @@ def test_a_gpu_is_free_when_the_next_system_is_built(
         ({"group_lr": "ffn=fast"}, "group_lr: ffn needs a number, 0 or more, got fast"),
         ({"accum_grad": "0"}, "--accum_grad is 1 or more, got 0"),
         ({"max_epoch": "0"}, "--max_epoch is 1 or more, got 0"),
+        ({"batch_bins": "0"}, "--batch_bins is 1 or more, got 0"),
+        ({"grad_clip": "-1"}, "--grad_clip is above 0 .*, got -1"),
         (
             {"num_iters_per_epoch": "none", "accum_grad": "99"},
             "an epoch has .* batches, fewer than",
