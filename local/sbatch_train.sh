@@ -24,6 +24,8 @@ if [ $# -eq 0 ]; then
     exit 2
 fi
 # The training is a step of this job, and takes what the job has.
+# Since Slurm 22.05 a step has one CPU for each task unless it is told: too few for a GPU's data loaders.
+if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK; fi
 export cmd_backend=slurm slurm_options="${slurm_options-}" slurm_gpu_options="${slurm_gpu_options-}"
 status=0
 "$@" || status=$?

@@ -155,6 +155,17 @@ def test_a_job_counts_its_own_processors(recipe: Recipe, asked: str) -> None:
     assert recipe.calls() == [["srun", asked or "its own"]]
 
 
+def test_a_task_of_a_job_has_the_jobs_processors(tmp_path: Path) -> None:
+    script = [str(ROOT / "local/sbatch_train.sh"), "bash", "-c", 'echo "$SRUN_CPUS_PER_TASK"']
+    job = {"PATH": os.environ["PATH"], "SLURM_SUBMIT_DIR": str(tmp_path)}
+    asked = subprocess.run(
+        script, env=job | {"SLURM_CPUS_PER_TASK": "8"}, capture_output=True, text=True
+    )
+    assert (asked.returncode, asked.stdout) == (0, "8\n"), asked.stderr
+    plain = subprocess.run(script, env=job, capture_output=True, text=True)
+    assert (plain.returncode, plain.stdout) == (0, "\n")
+
+
 def test_a_training_takes_a_task_for_each_gpu_of_each_node(recipe: Recipe) -> None:
     for folder in ("exp/adapt_text", "dump/raw/train_paired", "dump/raw/valid_paired"):
         (recipe.asr1 / folder).mkdir(parents=True)
