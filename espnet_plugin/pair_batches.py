@@ -1,7 +1,9 @@
 """Batches of paired speech: ESPnet's samplers make them, their order is found by arithmetic."""
 
 import argparse
+import re
 from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, pairwise
@@ -20,6 +22,7 @@ from espnet_plugin.preprocess import PairPreprocessor
 from espnet_plugin.training.stopping import begin_worker
 
 Batch = tuple[str, ...]
+LENGTH = re.compile(r"\S+\s+\d+(,\d+)*\s*")  # a line of `utt2num_samples`
 BY_BINS = ("numel", "length")  # batch types that ESPnet bounds by `batch_bins`
 
 
@@ -71,9 +74,10 @@ def make_plan(
     """
     if pad == "30s" and batch_type in BY_BINS:
         return _plan_30s(shape_file, batch_bins, options.get("min_batch_size", 1), train)
-    sampler = build_batch_sampler(
-        type=batch_type, batch_bins=batch_bins, shape_files=[str(shape_file)], **options
-    )
+    with named_tables(shape_file):
+        sampler = build_batch_sampler(
+            type=batch_type, batch_bins=batch_bins, shape_files=[str(shape_file)], **options
+        )
     batches = [tuple(batch) for batch in sampler]
     # Where a batch is sorted, its longest utterance is at one of its ends.
     ends = chain.from_iterable(
@@ -84,6 +88,31 @@ def make_plan(
     widths = [N_SAMPLES if pad == "30s" else samples for samples in longest]
     bins = [len(batch) * width for batch, width in zip(batches, widths, strict=True)]
     return Plan(batches, max(range(len(batches)), key=lambda i: (bins[i], longest[i])))
+
+
+@contextmanager
+def named_tables(shape_file: str | Path) -> Iterator[None]:
+    """Name the table, and the line, that ESPnet could not make data of.
+
+    Args:
+        shape_file: Samples of each utterance.
+
+    Raises:
+        ValueError: In place of ESPnet's errors.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        with open(shape_file, encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if not LENGTH.fullmatch(line):
+                    raise ValueError(
+                        f"{shape_file}:{number}: '{line.strip()}' is no utterance with a number of "
+                        "samples; stage 3 makes this table"
+                    ) from error
+        if isinstance(error, ValueError):
+            raise
+        raise ValueError(f"{shape_file} and the tables beside it give no data: {error}") from error
 
 
 def _plan_30s(shape_file: str | Path, batch_bins: int, least: int, train: bool) -> Plan:
@@ -295,8 +324,10 @@ def build(
             plan = Plan(plan.batches[: options.num_batches], 0)
         plans[pad] = Plan(deal(plan.batches, rank, world), plan.largest)
     utts = set(chain.from_iterable(chain.from_iterable(p.batches for p in plans.values())))
+    with named_tables(options.shape_files[0]):
+        dataset = build_dataset(args, options, utts)
     return PairIterFactory(
-        build_dataset(args, options, utts),
+        dataset,
         options.preprocess_fn,
         plans,
         mixture,

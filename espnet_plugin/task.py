@@ -35,7 +35,7 @@ from espnet_plugin.prompt import PromptBuilder, parse_lang_tokens
 from espnet_plugin.stages import STAGES, get_stage
 from espnet_plugin.text_store import TextStore
 from espnet_plugin.trainer import AsyncSwitchTrainer
-from espnet_plugin.training import criteria, disk, failing, stopping, valid_wer
+from espnet_plugin.training import criteria, failing, machine, stopping, valid_wer
 
 espnet_plugin.register()  # spawned processes import this module, and need the classes too
 
@@ -116,7 +116,7 @@ class AsyncSwitchTask(ASRTask):
             distributed.resolve(args)
             cls.prepare(args)
         children = args.multiprocessing_distributed
-        with disk.told(args.output_dir), stopping.listen(to_children=children):
+        with machine.told(args.output_dir), stopping.listen(to_children=children):
             try:
                 super().main(args=args)
             except ProcessExitedException as error:
@@ -128,7 +128,7 @@ class AsyncSwitchTask(ASRTask):
         if args.dry_run or args.collect_stats:
             return
         # the others wait until the system is complete
-        with disk.told(args.output_dir), distributed.parting():
+        with machine.told(args.output_dir), distributed.parting():
             if distributed.writes(args):
                 finish(
                     args.output_dir,
@@ -150,7 +150,7 @@ class AsyncSwitchTask(ASRTask):
         """
         spawned = args.multiprocessing_distributed and args.local_rank is not None
         told, together = failing.told(spawned), failing.end_together()
-        with stopping.listen(), told, together, disk.told(args.output_dir):
+        with stopping.listen(), told, together, machine.told(args.output_dir):
             super().main_worker(args)
 
     @classmethod

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from espnet_plugin.features import N_SAMPLES
 from espnet_plugin.pads import parse_pad
-from espnet_plugin.pair_batches import PairIterFactory, deal, make_plan
+from espnet_plugin.pair_batches import PairIterFactory, deal, make_plan, named_tables
 
 BINS = 12 * N_SAMPLES
 Seen = list[tuple[str, int, tuple[str, ...]]]
@@ -46,6 +46,22 @@ def make(shape_file: Path, pad: str, kind: str = "numel", **options: Any) -> Pai
     mixture, data = parse_pad(pad), Data()
     plans = {p: make_plan(shape_file, p, kind, BINS, {"batch_size": 7}) for p in mixture.pads}
     return PairIterFactory(data, data, plans, mixture, collate, **options)  # type: ignore[arg-type]
+
+
+def test_tables_without_data_and_bad_lines_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "utt2num_samples"
+    for content, said in (
+        ("u1 100\nu2 abc\n", f"^{path}:2: 'u2 abc' is no utterance with a number"),
+        ("u1 100\nu2\n", f"^{path}:2: 'u2' is no utterance"),
+        ("", f"^{path} and the tables beside it give no data: 0 lines found"),
+    ):
+        path.write_text(content)
+        with pytest.raises(ValueError, match=said):
+            make_plan(path, "batch", "numel", BINS, {"batch_size": 7})
+    path.write_text("u1 100\n")
+    empty = pytest.raises(ValueError, match=f"^{path} and .*wav.scp has no samples")
+    with empty, named_tables(path):
+        raise RuntimeError("dump/wav.scp has no samples")
 
 
 @pytest.mark.parametrize("kind", ["numel", "sorted", "unsorted", "length"])

@@ -11,7 +11,6 @@ from espnet_plugin.room import DiskError, check_room, free_bytes, size
 
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{6}\.\d+\.[0-9a-f]{8}\.tmp")  # as `temporary_sibling` names
 FULL = (errno.ENOSPC, errno.EDQUOT)
-FAILING = (*FULL, errno.EROFS, errno.EIO, errno.ESTALE)  # of a disk, not of a file
 
 
 def tensor_bytes(value: Any) -> int:
@@ -45,29 +44,6 @@ def named_errors(path: Path, needed: int, kept: str) -> Iterator[None]:
         raise DiskError(
             f"{path}: {error.strerror or error}; it takes about {size(needed)}, {size(free)} are "
             f"free. {kept}: {help_}, and run the same command again"
-        ) from error
-
-
-@contextmanager
-def told(directory: str | Path) -> Iterator[None]:
-    """Say in one message that a disk fails under a run, whatever was being written to it.
-
-    Args:
-        directory: Output directory, named where the error names no file.
-
-    Raises:
-        DiskError: In place of such an `OSError`.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in FAILING:
-            raise
-        place = Path(error.filename or directory)
-        kept = "What the run has written before, its checkpoints above all, stays as it is"
-        raise DiskError(
-            f"{place}: {error.strerror}; {size(free_bytes(place))} are free there. {kept}: "
-            f"{'make room' if error.errno in FULL else 'mend that'}, and run the same command again"
         ) from error
 
 

@@ -150,23 +150,6 @@ def test_a_full_disk_is_named_and_leaves_the_old_one(
     assert epoch_of(tmp_path / CHECKPOINT) == 2 and find(tmp_path)[1] == ""
 
 
-@pytest.mark.parametrize(
-    ("number", "path", "said"),
-    [
-        (errno.ENOSPC, None, "{run}: No space left on device; .* are free there.*: make room"),
-        (errno.EROFS, "{run}/watch.json", "{run}/watch.json: Read-only file system; .*mend that"),
-    ],
-)
-def test_a_failing_disk_is_one_message(
-    tmp_path: Path, number: int, path: str | None, said: str
-) -> None:
-    name = [path.format(run=tmp_path)] if path else []
-    with pytest.raises(DiskError, match=said.format(run=tmp_path)), disk.told(tmp_path):
-        raise OSError(number, os.strerror(number), *name)
-    with pytest.raises(FileNotFoundError), disk.told(tmp_path):
-        (tmp_path / "missing").read_text()
-
-
 def test_where_a_third_does_not_fit_the_older_one_goes_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
