@@ -125,7 +125,9 @@ def _plan_30s(shape_file: str | Path, batch_bins: int, least: int, train: bool) 
     if batch_bins < least * N_SAMPLES:
         needed = f"{N_SAMPLES}" if least == 1 else f"{N_SAMPLES} for each of {least} processes"
         raise ValueError(
-            f"batch_bins is {batch_bins} samples: with --pad 30s an utterance takes {needed}"
+            f"batch_bins is {batch_bins} samples: with --pad 30s an utterance takes {needed}. Give "
+            f"--batch_bins {least * N_SAMPLES} or more; conf/tuning and espnet_plugin.bin.plan have "
+            "what fits several GPUs"
         )
     samples = _read_samples(shape_file)
     utts = sorted(samples, key=lambda utt: samples[utt], reverse=True)

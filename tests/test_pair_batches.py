@@ -168,6 +168,8 @@ def test_30s_gives_every_rank_an_utterance_and_no_batch_exceeds_its_bins(
 def test_30s_needs_room_for_an_utterance(shape_file: Path) -> None:
     with pytest.raises(ValueError, match="batch_bins is 479999 .* 30s an utterance takes 480000"):
         make_plan(shape_file, "30s", "numel", N_SAMPLES - 1, {"batch_size": 7})
+    with pytest.raises(ValueError, match="for each of 16 processes. Give --batch_bins 7680000 or"):
+        make_plan(shape_file, "30s", "numel", 8 * N_SAMPLES, {"min_batch_size": 16})
 
 
 @pytest.mark.slow
