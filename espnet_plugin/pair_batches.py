@@ -126,7 +126,7 @@ def _plan_30s(shape_file: str | Path, batch_bins: int, least: int, train: bool) 
         needed = f"{N_SAMPLES}" if least == 1 else f"{N_SAMPLES} for each of {least} processes"
         raise ValueError(
             f"batch_bins is {batch_bins} samples: with --pad 30s an utterance takes {needed}. Give "
-            f"--batch_bins {least * N_SAMPLES} or more; conf/tuning and espnet_plugin.bin.plan have "
+            f"--batch_bins {least * N_SAMPLES} or more; conf/tuning and bin.plan have "
             "what fits several GPUs"
         )
     samples = _read_samples(shape_file)
