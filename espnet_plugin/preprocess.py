@@ -7,6 +7,7 @@ import numpy as np
 from espnet_plugin.augment import Augmentation
 from espnet_plugin.features import N_SAMPLES, SAMPLE_RATE
 from espnet_plugin.prompt import PromptBuilder
+from espnet_plugin.samples import as_samples
 
 
 class PairPreprocessor:
@@ -50,10 +51,11 @@ class PairPreprocessor:
             language's place in the builder's table, as `AsyncSwitchModel.languages` counts.
 
         Raises:
-            ValueError: If the audio is empty, not finite, not mono or over 30 s, or the text is
-                empty or too long; names the utterance.
+            ValueError: If the audio is empty, not finite, not mono, over 30 s or of another scale
+                than -1..1 or 16-bit integers, or the text is empty or too long; names the
+                utterance.
         """
-        speech = np.asarray(data["speech"], dtype=np.float32)
+        speech = as_samples(np.asarray(data["speech"]), f"utterance {uid}")
         if speech.ndim != 1:
             raise ValueError(f"utterance {uid}: {speech.shape} is not mono audio (stage 3 checks)")
         if not 1 <= len(speech) <= N_SAMPLES:
@@ -61,8 +63,6 @@ class PairPreprocessor:
                 f"utterance {uid}: {len(speech) / SAMPLE_RATE:.2f} s of audio, allowed is more "
                 "than 0 and at most 30 s (recipe stage 4 filters)"
             )
-        if not np.isfinite(speech).all():
-            raise ValueError(f"utterance {uid}: the audio holds NaN or Inf")
         draw = (len(speech) * 2_654_435_761 % 2**32) / 2**32  # Knuth's multiplicative hash
         if self.augmentation is not None:
             speech = self.augmentation(uid, self.turn, speech)

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from espnet2.bin import asr_inference
 
 from espnet_plugin.decode.options import PADS, SUPPRESS
+from espnet_plugin.decode.recordings import check_recordings
 from espnet_plugin.decode.speech2text import BEAM_SIZE, Speech2Text
 
 BACKENDS = ("torch", "ctranslate2")
@@ -37,7 +39,9 @@ def infer(args: argparse.Namespace) -> None:
     """Decode as the parsed options say, by ESPnet's own program.
 
     Raises:
-        ValueError: If the back end is not there, or an option has no meaning for these models.
+        FileNotFoundError: If a table of recordings is missing.
+        ValueError: If the back end or a GPU is not there, an option has no meaning for these
+            models, or a recording cannot be heard.
     """
     given = vars(args)
     given.pop("config", None)
@@ -47,6 +51,9 @@ def infer(args: argparse.Namespace) -> None:
         if given["asr_model_file"] is not None:
             raise ValueError("give either --model_dir or --asr_model_file")
         given["asr_model_file"] = directory
+    if given["ngpu"] > 0 and not torch.cuda.is_available():
+        raise ValueError(f"--ngpu {given['ngpu']}, but torch sees no GPU: use --ngpu 0")
+    check_recordings(given["data_path_and_name_and_type"], given["key_file"])
     ours = {name: given.pop(name) for name in OURS}
     logging.getLogger().setLevel(given["log_level"])
     with _swapped(ours):

@@ -112,7 +112,7 @@ class Recognizer:
             The best hypothesis of each, in order.
 
         Raises:
-            ValueError: If a language is not in `lang_tokens`.
+            ValueError: If a language is not in `lang_tokens`, or the model computes NaN.
         """
         options = self.options
         prompts = [self.prompt.prompt(lang, options.timestamps) for lang in langs]

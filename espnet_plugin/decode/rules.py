@@ -1,5 +1,6 @@
 """Which tokens may come next, the same for our search and for ESPnet's."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,6 +169,19 @@ def text_limit(
     if max_tokens_per_second is None:
         return room
     return min(room, margin + int(seconds * max_tokens_per_second))
+
+
+def check_score(score: float) -> None:
+    """Refuse what a model wrote that computes nothing: every token is then `!`, the first.
+
+    Raises:
+        ValueError: The score is NaN.
+    """
+    if math.isnan(score):
+        raise ValueError(
+            "the model's scores are NaN: its weights are NaN or infinite, or what it computes does "
+            "not fit the type (float16 reaches 65 504; bfloat16 and float32 much further)"
+        )
 
 
 def _suppressed(model_dir: str | Path) -> list[int]:

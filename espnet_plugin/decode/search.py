@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from espnet_plugin.decode.rules import TokenRules
+from espnet_plugin.decode.rules import TokenRules, check_score
 from espnet_plugin.decode.slices import drop_rows, start_contiguous
 from espnet_plugin.whisper import decode, logits
 
@@ -67,7 +67,7 @@ def greedy(
         B hypotheses, in order.
 
     Raises:
-        ValueError: If the batch sizes differ.
+        ValueError: If the batch sizes differ, or the model computes NaN.
     """
     _check(memory, prompts, limits)
     device = memory.device
@@ -85,6 +85,7 @@ def greedy(
         score = score + torch.where(forced, log_probs[:, rules.end], best)
         over = (forced | (choice == rules.end)).tolist()
         for row in (row for row, ended in enumerate(over) if ended):
+            check_score(float(score[row]))
             results[int(row_of[row])] = Hypothesis(
                 tokens[row].tolist(), float(score[row]), bool(forced[row])
             )
@@ -131,7 +132,8 @@ def beam(
         B lists of up to `nbest` hypotheses, best first.
 
     Raises:
-        ValueError: If the batch sizes differ, or `nbest` is not within 1..K.
+        ValueError: If the batch sizes differ, `nbest` is not within 1..K, or the model computes
+            NaN.
     """
     _check(memory, prompts, limits)
     if not 1 <= nbest <= beam_size:
@@ -175,6 +177,7 @@ def beam(
             )
         score = score.masked_fill(choice == rules.end, -torch.inf)
         best = score.amax(1).tolist()
+        check_score(sum(best))
         over = []
         for group, utt in enumerate(row_of.tolist()):
             if best[group] == -torch.inf:

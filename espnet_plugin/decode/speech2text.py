@@ -16,8 +16,10 @@ from espnet2.legacy.nets.batch_beam_search import BatchBeamSearch, BatchHypothes
 from espnet2.utils.pretrained import download_pretrained
 
 from espnet_plugin.decode.locate import PathLike, locate
+from espnet_plugin.decode.rules import check_score
 from espnet_plugin.model import NO_CTC, AsyncSwitchModel
 from espnet_plugin.prompt import MAX_TOKENS, parse_lang_tokens
+from espnet_plugin.samples import as_samples
 
 BEAM_SIZE = 5  # Whisper's own; ESPnet's 20 is meant for smaller vocabularies and CTC
 # Options of ESPnet that have no meaning here, and would be ignored in silence.
@@ -126,6 +128,9 @@ class Speech2Text(asr_inference.Speech2Text):
             ValueError: If a tensor is missing or surplus, a language unknown, or an option of
                 ESPnet is set that has no meaning for these models.
         """
+        for name, number in (("beam_size", beam_size), ("nbest", nbest)):
+            if number < 1:
+                raise ValueError(f"{name} must be at least 1, got {number}")
         if ctc_weight != 0:
             raise ValueError(f"ctc_weight is {ctc_weight}; {NO_CTC}")
         for name, default in UNSUPPORTED.items():
@@ -177,12 +182,17 @@ class Speech2Text(asr_inference.Speech2Text):
         """Recognise an utterance `(samples,)` of 16 kHz, or a list of them.
 
         Args:
-            speech: Tensor or array within -1..1, at most 30 s.
+            speech: Tensor or array, floats within -1..1 or 16-bit integers, at most 30 s.
             language: Of this call, a key of `lang_tokens`.
 
         Returns:
             `[(text, tokens, ids, hypothesis), ...]`, best first; for a list, a list of these.
+
+        Raises:
+            ValueError: The audio is empty, too long, not mono, not finite or of another scale.
         """
+        if not isinstance(speech, list | tuple):
+            speech = _heard(speech, 1, "the audio")
         with self._speaking(language):
             return super().__call__(speech)
 
@@ -193,6 +203,10 @@ class Speech2Text(asr_inference.Speech2Text):
         language: str | None = None,
     ) -> Any:
         """Recognise utterances together: a list, or padded with lengths; as ESPnet's."""
+        if isinstance(speech, list | tuple):
+            speech = [_heard(wave, 1, f"utterance {i}") for i, wave in enumerate(speech)]
+        else:
+            speech = _heard(speech, 2, "the batch")
         with self._speaking(language):
             return super().batch_decode(speech, speech_lengths)
 
@@ -203,6 +217,7 @@ class Speech2Text(asr_inference.Speech2Text):
         """Turn hypotheses into results; unlike ESPnet's, token 0 stays."""
         results = []
         for hyp in nbest_hyps[: self.nbest]:
+            check_score(float(hyp.score))
             ids = [i for i in hyp.yseq[1:].tolist() if i != self.asr_model.eos]
             tokens = [self.asr_model.token_list[i] for i in ids]
             results.append((self.asr_model.prompt.decode(ids), tokens, ids, hyp))
@@ -214,6 +229,18 @@ class Speech2Text(asr_inference.Speech2Text):
         if model_tag is not None:
             kwargs.update(download_pretrained(model_tag))
         return Speech2Text(**kwargs)
+
+
+def _heard(speech: Any, dimensions: int, where: str) -> torch.Tensor:
+    """Return audio as a float tensor on the CPU, of one channel."""
+    if isinstance(speech, torch.Tensor):
+        speech = speech.detach().cpu()
+        speech = (speech.float() if speech.is_floating_point() else speech).numpy()
+    array = np.asarray(speech)
+    if array.ndim != dimensions:
+        wanted = "(samples,)" if dimensions == 1 else "(utterances, samples)"
+        raise ValueError(f"{where} has the shape {array.shape}, not {wanted}: one channel is heard")
+    return torch.from_numpy(as_samples(array, where))
 
 
 @contextmanager

@@ -57,6 +57,17 @@ def test_result_does_not_depend_on_the_batch(whisper, prompt, rules, waves, opti
     same(flat(together), flat({i: run([i])[i] for i in range(6)}))
 
 
+@pytest.mark.parametrize("options", [{}, {"beam_size": 3}])
+def test_a_model_that_computes_nan_is_not_believed(whisper, prompt, rules, waves, options):
+    """It would write `!`, token 0, until the limit."""
+    memory, lengths = encoded(whisper, waves[:2])
+    memory[1] = torch.nan
+    prompts = torch.tensor([prompt.prompt("cs")] * 2)
+    limits = torch.full((2,), LIMIT)
+    with pytest.raises(ValueError, match="scores are NaN"):
+        (beam if options else greedy)(whisper, memory, lengths, prompts, rules, limits, **options)
+
+
 def test_beam_of_one_is_greedy(whisper, prompt, rules, waves):
     found = search(beam, whisper, prompt, rules, waves, beam_size=1)
     same([hyps[0] for hyps in found], search(greedy, whisper, prompt, rules, waves))

@@ -257,6 +257,68 @@ def test_backend(lively, tmp_path, waves):
         )
 
 
+def test_scale_and_form_of_the_audio(speech2text, waves):
+    """ESPnet's `kaldi_ark` gives 16-bit integers; as they are, they sound like noise."""
+    short = (waves[1].clamp(-1, 1) * 32767).round()
+    heard = speech2text((short / 32768).numpy())[0]
+    for same in (short.short().numpy(), short.long(), (short / 32768).double()):
+        assert speech2text(same)[0][:3] == heard[:3]
+        assert speech2text([same])[0][0][:3] == heard[:3]
+    lengths = torch.tensor([len(short)])
+    assert speech2text.batch_decode(short.short()[None], lengths)[0][0][:3] == heard[:3]
+    for bad, message in (
+        (short.numpy(), "expected within -1..1"),
+        (torch.stack((waves[1], waves[1]), 1), r"shape \(6400, 2\), not \(samples,\)"),
+        (waves[1][None], "one channel is heard"),
+        (waves[1] * float("nan"), "NaN or Inf"),
+        ([waves[0], torch.stack((waves[1], waves[1]), 1)], "utterance 1 has the shape"),
+        ("a.wav", "has the shape"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            speech2text(bad)
+
+
+@pytest.mark.parametrize("option", ["beam_size", "nbest"])
+def test_at_least_one_hypothesis(lively, option):
+    with pytest.raises(ValueError, match=f"{option} must be at least 1, got 0"):
+        espnet_plugin.Speech2Text(model_dir=lively, **{option: 0})
+
+
+def test_recordings_are_checked_before_the_model_is_loaded(tmp_path, waves, monkeypatch):
+    data = write_scp(tmp_path, waves[:2])
+    for path, samples, rate in (
+        ("u1.wav", np.zeros(800), 8000),
+        ("u2.wav", np.zeros((1600, 2)), 16000),
+        ("u3.wav", np.zeros(481_000), 16000),
+        ("u4.wav", np.zeros(0), 16000),
+    ):
+        soundfile.write(tmp_path / path, samples, rate)
+    scp = tmp_path / "wav.scp"
+    scp.write_text("".join(f"u{i} {tmp_path}/u{i}.wav\n" for i in range(6)) + "u6 cat x |\n")
+    run = f"--model_dir none --ngpu 0 --data_path_and_name_and_type {data} --output_dir {tmp_path}"
+    with pytest.raises(ValueError) as error:
+        command.main(run.split())
+    lines = str(error.value).splitlines()
+    for number, (line, found) in enumerate(
+        zip(
+            lines,
+            ("8000 Hz; 16000", "2 channels", "30.1 s; at most 30 s", "no samples", "no such file"),
+            strict=True,
+        ),
+        2,
+    ):
+        assert line.startswith(f"{scp}:{number}: utterance u{number - 1}: ") and found in line
+    (tmp_path / "keys").write_text("u0 x\n")
+    with pytest.raises(FileNotFoundError, match="none: no such model"):
+        command.main([*run.split(), "--key_file", f"{tmp_path}/keys"])
+    scp.unlink()
+    with pytest.raises(FileNotFoundError, match="wav.scp: no such file"):
+        command.main(run.split())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="--ngpu 1, but torch sees no GPU"):
+        command.main(run.replace("--ngpu 0", "--ngpu 1").split())
+
+
 def test_dashes_and_underscores_alike():
     from espnet_plugin.decode.inference import underscores
 
