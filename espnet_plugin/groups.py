@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from espnet_plugin.cli import nearest
+
 GROUPS: tuple[str, ...] = ("encoder", "self_attn", "ffn", "cross_attn", "output", "position")
 
 # Sinusoids: part of `encoder`, but a constant of the architecture that no stage may train.
@@ -120,8 +122,9 @@ def select(selectors: Sequence[str], names: Iterable[str]) -> set[str]:
         match = re.fullmatch(r"(\w+?)(?:\.(\d+)(?:-(\d+))?)?", selector)
         if match is None or match.group(1) not in GROUPS:
             raise ValueError(
-                f"unknown parameter group '{selector}': the groups are {', '.join(GROUPS)}; "
-                "one layer is written 'ffn.5', several 'ffn.3-5'"
+                f"unknown parameter group '{selector}'{nearest(selector.split('.')[0], GROUPS)}: "
+                f"the groups are {', '.join(GROUPS)}; one layer is written 'ffn.5', several "
+                "'ffn.3-5'"
             )
         group, first, last = match.groups()
         members = [name for name in candidates if group_of(name) == group]

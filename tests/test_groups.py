@@ -96,7 +96,7 @@ def test_select_layers_and_never_the_sinusoids() -> None:
 @pytest.mark.parametrize(
     ("selector", "message"),
     [
-        ("fnn", "unknown parameter group 'fnn': the groups are encoder, self_attn, ffn"),
+        ("fnn", "unknown parameter group 'fnn' .did you mean ffn.*: the groups are encoder,"),
         ("ffn.x", "unknown parameter group 'ffn.x'"),
         ("ffn.4", r"'ffn.4' matches no parameter: ffn has layers 0 to 3"),
         ("ffn.2-7", r"ffn has layers 0 to 3"),
