@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import platform
+import re
 import sys
 import threading
 import time
@@ -25,11 +26,13 @@ from typing import Any
 import torch
 
 from espnet_plugin.cli import DEBUG_VARIABLE, USER_ERRORS, describe
+from espnet_plugin.monitor.options import TrainingError
 
 NOTE, READ = "asyncswitch/failed", "asyncswitch/read"  # keys of the store
 EVERY = 1.0  # seconds between two looks
 GRACE = 10.0  # seconds in which a process may end by itself, by gloo's error say
 LONGEST = 2000  # characters of a note
+LOST = re.compile("gloo/transport|ncclRemoteError|remote process|Connection (reset|closed)")
 PATIENCE = timedelta(minutes=30)  # for what another process is to do
 TOLD = 2  # exit code of a user's mistake, as in `cli.run`
 
@@ -40,6 +43,7 @@ def end_together() -> Iterator[None]:
 
     Raises:
         SystemExit: In place of an error that came of another process's failure; says what it was.
+        TrainingError: Likewise, where the other was killed and could not say it.
     """
     lookout = _Lookout()
     lookout.start()
@@ -49,6 +53,13 @@ def end_together() -> Iterator[None]:
             torch.distributed.barrier()  # a process that is done too early would seem to be lost
     except Exception as error:
         first = lookout.report(error)
+        if first is None and LOST.search(str(error)):
+            raise TrainingError(
+                "another process of this run is gone, and has not said why: it was killed, perhaps "
+                "for its memory, or its computer is down. Look at its log and at the system's, and "
+                "run the same command again to go on from the last checkpoint "
+                f"({str(error)[:LONGEST]})"
+            ) from error
         if first is None or first["what"] == _what(error):  # all of them found the same
             raise
         lookout.say(f"{_said(first)} (here: {_what(error)})")

@@ -31,10 +31,12 @@ def work(rank: int, port: int, case: str, output: str) -> None:
             if case == "alike":
                 raise ValueError("what both of them find")
             if str(rank) == case[-1]:
+                if case.startswith("killed"):
+                    os._exit(9)
                 raise ValueError(f"the disk of process {rank} is full")
             if case.startswith("asleep"):
                 time.sleep(60)  # as in an exchange that does not notice
-            elif case.startswith("exchange"):
+            elif case.startswith(("exchange", "killed")):
                 dist.all_reduce(torch.ones(1))
             time.sleep(rank)  # where all is well, rank 0 and its store are to wait
     except (ValueError, SystemExit) as error:
@@ -76,6 +78,21 @@ def test_a_process_that_fails_ends_the_other(
         assert code == 1 and not ends, "its main thread waited"
     else:
         assert ends == {f"rank{1 - bad}": "SystemExit 1"}
+
+
+@pytest.mark.parametrize("killed", [pytest.param(0, marks=pytest.mark.slow), 1])
+def test_what_became_of_a_killed_process_is_guessed(tmp_path: Path, killed: int) -> None:
+    port, made = free_port(), mp.get_context("fork")
+    arguments = [(rank, port, f"killed{killed}", str(tmp_path)) for rank in range(2)]
+    both = [made.Process(target=work, args=given) for given in arguments]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(40)
+        process.kill()
+    (left,) = tmp_path.iterdir()
+    assert left.name == f"rank{1 - killed}"
+    assert left.read_text().startswith("TrainingError another process of this run is gone")
 
 
 def test_processes_wait_longer_than_nccl_does_by_itself(tmp_path: Path) -> None:
