@@ -163,6 +163,35 @@ def test_a_few_faults_are_left_out_of_a_training_set(data, tmp_path):
         format_set(data, tmp_path / "raw", max_faulty=5)
 
 
+def test_nothing_is_left_out_of_a_test_set_whatever_its_name(data, tmp_path):
+    Path(source_of(data, "s-07")).unlink()
+    command = ["format", "--sets", "train", "--datadir", str(data.parent), "--nj", "1"]
+    command += ["--dumpdir", str(tmp_path / "raw"), "--max_faulty", "0.5"]
+    main(command)
+    with pytest.raises(ValueError, match="a test set is taken whole"):
+        main([*command, "--test_sets", "train"])
+
+
+def test_what_training_sets_share_with_test_sets_is_said(tmp_path, capsys):
+    for name, utterances in {
+        "train": {"s-1": (0.2, "Saya nak kopi!"), "s-2": (0.2, "jom makan")},
+        "kept": {"other-3": (0.2, "jom pergi")},
+        "eval": {"s-2": (0.2, "apa khabar"), "s-4": (0.2, "saya nak kopi"), "s-5": (0.3, "ya")},
+    }.items():
+        path = make_set(tmp_path / "data" / name, utterances)
+        if name == "kept":
+            write_table(path / "utt2spk", {"other-3": "other"})
+            write_table(path / "spk2utt", {"other": "other-3"})
+        format_set(path, tmp_path / "raw" / name, nj=1)
+    command = ["filter", "--sets", "train kept", "--dumpdir", str(tmp_path / "raw")]
+    main([*command, "--held_out", "kept eval not_there"])
+    said = "train and eval share 1 of 1 speakers (s), sentences of 1 of 3 utterances (s-4), "
+    said += "audio of 1 of 3 utterances (s-2)"
+    printed = capsys.readouterr().out
+    assert f"WARNING: {said}\n" in printed and "train and kept" not in printed
+    assert f"- {said}\n" in (tmp_path / "raw/overlap.md").read_text()
+
+
 def test_what_another_run_may_read_is_tried_again(data, tmp_path):
     wav = read_table(data / "wav.scp")
     wav["s-03"] = f"test -e '{tmp_path}/ready' && cat '{wav['s-03']}' |"

@@ -162,7 +162,7 @@ begin() {
 filter_training_sets() {
     local counted=()
     if [ -s "$1/config.json" ]; then counted=(--model "$1"); fi
-    plugin prepare_data filter --sets "$training_sets" --dumpdir "$dumpdir/raw" ${counted[@]+"${counted[@]}"}
+    plugin prepare_data filter --sets "$training_sets" --held_out "$valid_set $test_sets $acoustic_valid_set" --dumpdir "$dumpdir/raw" ${counted[@]+"${counted[@]}"}
 }
 
 train_systems() {
@@ -255,7 +255,7 @@ if begin 3 "format: $datadir -> $dumpdir/raw"; then
     need_sets 1 "$datadir" "$prepared_sets"
     need_sets 2 "$datadir" "$train_set"
     plugin prepare_data format --sets "$training_sets $test_sets $example_sets" --datadir "$datadir" --dumpdir "$dumpdir/raw" --nj "$nj" \
-        --max_faulty "$max_faulty"
+        --max_faulty "$max_faulty" --test_sets "$test_sets $example_sets"
 fi
 
 if begin 4 "filter the training sets (test sets stay whole)"; then

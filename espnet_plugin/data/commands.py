@@ -50,6 +50,8 @@ def build_parser(description: str | None) -> argparse.ArgumentParser:
         default=0.01,
         help="share of a set's utterances that may be left out, their audio unusable; tests: none",
     )
+    text = "test sets among them, of which nothing is left out (so, too, where a name has test)"
+    options.add_argument("--test_sets", type=words, default=[], help=text)
     options.add_argument("--nj", type=int, default=os.cpu_count() or 1, help="processes")
     options.set_defaults(call=run_format)
 
@@ -62,6 +64,8 @@ def build_parser(description: str | None) -> argparse.ArgumentParser:
     options.add_argument(
         "--prompt_tokens", type=int, default=6, help="places of the 448 that prompt and end take"
     )
+    text = "sets to validate or test on: what training sets share with them is said"
+    options.add_argument("--held_out", type=words, default=[], help=text)
     _flag(options, "--strict", "fail instead of dropping")
     options.set_defaults(call=run_filter)
 
@@ -124,6 +128,7 @@ def run_format(options: argparse.Namespace) -> None:
             language=options.language,
             languages=options.languages,
             max_faulty=options.max_faulty,
+            test=name in options.test_sets,
         )
 
     _each(list(pairs), work, options.dumpdir if options.sets else None)
@@ -141,6 +146,12 @@ def run_filter(options: argparse.Namespace) -> None:
         options.strict,
     )
     _each(options.sets, lambda name: filter_set(options.dumpdir, name, limits), options.dumpdir)
+    if options.held_out:
+        from espnet_plugin.data.overlap import write_overlaps
+
+        training = [name for name in options.sets if name not in options.held_out]
+        if found := write_overlaps(options.dumpdir, training, options.held_out):
+            print(found, flush=True)
 
 
 def run_stats(options: argparse.Namespace) -> None:

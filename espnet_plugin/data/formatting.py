@@ -167,13 +167,14 @@ def _findings(data: DataDir, known: Mapping[str, Made]) -> list[Finding]:
     return sorted(found, key=lambda finding: finding.utterance)
 
 
-def _check_share(data: DataDir, output: Path, left_out: int, total: int, most: float) -> None:
-    """Refuse a set of which too much cannot be used.
+def _check_share(
+    data: DataDir, output: Path, left_out: int, total: int, most: float, test: bool
+) -> None:
+    """Refuse a set of which too much cannot be used; of a test set nothing may be left out.
 
     Raises:
         ValueError: Names the report and the first utterances.
     """
-    test = TEST_SET.search(output.name) is not None
     if not left_out or (not test and left_out < total and left_out <= most * total):
         return
     findings = (f for f in read_findings(output / FAULTS) if f.done == LEFT_OUT)
@@ -197,6 +198,7 @@ def format_set(
     language: str | None = None,
     languages: Collection[str] | None = None,
     max_faulty: float = MAX_FAULTY,
+    test: bool = False,
 ) -> Formatted:
     """Make ``dump/raw/<set>`` out of ``data/<set>``.
 
@@ -209,6 +211,7 @@ def format_set(
         languages: Languages allowed; None allows all.
         max_faulty: Share of the utterances whose audio may be unusable: they are left out. Nothing
             is left out of a test set.
+        test: It is a test set; one that is called so is one in any case.
 
     Returns:
         What was done.
@@ -221,6 +224,7 @@ def format_set(
     output, options = Path(output), options or AudioOptions()
     if not 0 <= max_faulty <= 1:
         raise ValueError(f"max_faulty is a share within 0 and 1, got {max_faulty}")
+    test = test or TEST_SET.search(output.name) is not None
     data = DataDir.load(source, language=language, languages=languages)
     if data.path.resolve() == output.resolve():
         raise ValueError(f"{output}: input and output are the same directory")
@@ -233,7 +237,7 @@ def format_set(
     if not todo and (output / STAMP).is_file() and (output / "wav.scp").is_file():
         previous = read_json(output / STAMP)
         if previous["stamp"] == stamp:
-            _check_share(data, output, previous["result"]["left_out"], total, max_faulty)
+            _check_share(data, output, previous["result"]["left_out"], total, max_faulty, test)
             return Formatted(**previous["result"] | {"path": str(output), "done": True})
     # From here on the directory is in the making, and must not be taken for the finished set.
     output.mkdir(parents=True, exist_ok=True)
@@ -258,7 +262,7 @@ def format_set(
     findings = _findings(data, known)
     write_findings(output / FAULTS, findings)
     good = {utt: made for utt, made in sorted(known.items()) if made.fault is None}
-    _check_share(data, output, total - len(good), total, max_faulty)
+    _check_share(data, output, total - len(good), total, max_faulty, test)
     samples = {utt: made.samples for utt, made in good.items()}
     wav = {utt: made.path for utt, made in good.items()}
     whole = data if len(good) == total else data.subset(good)

@@ -95,6 +95,7 @@ def write_report(
         _table("Decoding speed (RTFx)", report, sets, lambda r: _figure(r.get("rtfx"))),
         _merging(choice, sweep, expdir),
         _curves(curves, expdir),
+        _shared(report.meta.get("shared", [])),
         _noticed(expdir, list(dict.fromkeys([*report.systems, *STAGES]))),
         _examples(report, example_set),
         shown,
@@ -166,6 +167,13 @@ def _breakdown(title: str, key: str, report: Report, sets: Sequence[str]) -> str
         head = [f"{group} ({first[group]['n_ref']} words)" for group in groups]
         parts.append(f"`{name}`:\n\n" + _markdown(["system", *head], rows))
     return f"## {title} (%)\n\n" + "\n".join(parts) if parts else ""
+
+
+def _shared(found: Sequence[str]) -> str:
+    if not found:
+        return ""
+    text = "## What training and held-out sets share\n\n" + "".join(f"- {line}\n" for line in found)
+    return text + "\nAn error rate on what was trained on says little about other recordings.\n"
 
 
 def _merging(choice: Choice | None, sweep: Path | None, expdir: Path) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from espnet_plugin.checkpoint import read_json, sha256_file, write_json
+from espnet_plugin.data.overlap import REPORT as OVERLAPS
 from espnet_plugin.data.tables import read_table
 from espnet_plugin.score.bootstrap import RESAMPLES
 from espnet_plugin.score.metrics import Scored, score_system
@@ -126,7 +127,7 @@ def score_all(
     # threads: half of the time goes to sclite, which is a process of its own, and to the disk
     with ThreadPoolExecutor(THREADS) as pool:
         scored = dict(zip(decoded, pool.map(score, decoded), strict=True))
-    meta = {
+    meta: dict[str, Any] = {
         "normalizer_version": NORMALIZER_VERSION,
         "versions": _versions(),
         "configuration": {
@@ -139,6 +140,10 @@ def score_all(
             "n_text_only_vocabulary": None if text_only is None else len(text_only),
         },
     }
+    shared = dumpdir / OVERLAPS
+    if shared.is_file():
+        lines = shared.read_text(encoding="utf-8").splitlines()
+        meta["shared"] = [line[2:] for line in lines if line.startswith("- ")]
     return Report(tests, scored, meta)
 
 

@@ -153,6 +153,7 @@ def test_a_model_or_set_that_has_changed_since_it_was_decoded(tmp_path: Path, ca
     options += ["--systems", "merge_0.4", "--sets", "test_cs", "--valid_sets", "valid_paired"]
     options += ["--resamples", "10"]
     model, data = tmp_path / "exp/adapt_full/model.safetensors", tmp_path / "dump/raw/test_cs"
+    (data.parent / "overlap.md").write_text("# x\n\n- train and test_cs share audio\n")
     for path in (model, data / "wav.scp"):
         path.write_bytes(bytes(8) + b"x")
         os.utime(path, (1, 1))
@@ -160,6 +161,7 @@ def test_a_model_or_set_that_has_changed_since_it_was_decoded(tmp_path: Path, ca
         write_json(decoded / name / "decode.json", {"rtfx": 1.0})
         os.utime(decoded / name / "decode.json", (2, 2))
     assert command.main(options) == 0
+    assert "share\n\n- train and test_cs share audio" in (tmp_path / "exp/RESULTS.md").read_text()
     os.utime(data / "wav.scp", (3, 3))
     with pytest.raises(ValueError, match=r"test_cs: .*test_cs/wav.scp was written since; stage 12"):
         command.main(options)
