@@ -104,12 +104,32 @@ class Plan:
         return conf["max_epoch"], conf["num_iters_per_epoch"], int(conf.get("accum_grad", 1))
 
 
+class _LogFile(logging.FileHandler):
+    """A log that may fail: a full disk is said once, and the run ends by its own error of it."""
+
+    failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Say that the log cannot be written; logging would print a traceback for each line."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self.failed:
+            self.failed = True
+            print(f"{self.baseFilename}: the log cannot be written: {error}", file=sys.stderr)
+
+    def close(self) -> None:
+        """Close the file; what cannot be written any more must not hide the run's own error."""
+        with contextlib.suppress(OSError):
+            super().close()
+
+
 @contextlib.contextmanager
 def log_to(path: Path) -> Iterator[None]:
     """Send the log to a file (everything) and to stderr (warnings), for one training."""
     path.parent.mkdir(parents=True, exist_ok=True)
     root, old, level = logging.getLogger(), logging.getLogger().handlers[:], logging.root.level
-    to_file = logging.FileHandler(path, encoding="utf-8")
+    to_file = _LogFile(path, encoding="utf-8")
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     to_stderr = logging.StreamHandler(sys.stderr)
     to_stderr.setLevel(logging.WARNING)
