@@ -5,6 +5,7 @@ A command line is ``parser(...)`` for its options and ``run(main)`` where it is 
 
 import argparse
 import difflib
+import errno
 import os
 import sys
 import traceback
@@ -24,6 +25,7 @@ USER_ERRORS = (
     NotADirectoryError,
     IsADirectoryError,
 )
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # full, or not to be written to
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -121,9 +123,9 @@ def describe(error: BaseException) -> str:
 def run(main: Callable[[], int | None]) -> int:
     """Run a command line's ``main`` and turn the user's mistakes into one message.
 
-    ValueError and the errors of missing or forbidden files become ``error: message`` on stderr and
-    exit code 2; with ``ASYNCSWITCH_DEBUG`` set the traceback is shown as well. Anything else is a
-    defect and keeps its traceback.
+    ValueError and the errors of missing or forbidden files, or of a full disk, become
+    ``error: message`` on stderr and exit code 2; with ``ASYNCSWITCH_DEBUG`` set the traceback is
+    shown as well. Anything else is a defect and keeps its traceback.
 
     Args:
         main: Called without arguments; its return value is the exit code (None is 0).
@@ -136,7 +138,11 @@ def run(main: Callable[[], int | None]) -> int:
     """
     try:
         code = main() or 0
-    except USER_ERRORS as error:
+    except (*USER_ERRORS, OSError) as error:
+        if isinstance(error, OSError) and not isinstance(error, USER_ERRORS):
+            if error.errno not in DISK_ERRORS:
+                raise
+            error.add_note("make room or mend that, and run the same command again")
         if os.environ.get(DEBUG_VARIABLE):
             traceback.print_exc()
         print(f"error: {describe(error)}", file=sys.stderr)

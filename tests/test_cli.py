@@ -1,4 +1,5 @@
 import argparse
+import errno
 import io
 import subprocess
 import sys
@@ -104,6 +105,15 @@ def test_notes_are_shown(capsys):
     with pytest.raises(SystemExit):
         cli.run(failing(error))
     assert "error: bad\nin set train\n" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_a_message_and_other_errors_of_the_system_are_not(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.run(failing(OSError(errno.ENOSPC, "No space left on device", "dump/x")))
+    assert stop.value.code == 2
+    assert "error: dump/x: No space left on device\nmake room" in capsys.readouterr().err
+    with pytest.raises(OSError, match="Too many open files"):
+        cli.run(failing(OSError(errno.EMFILE, "Too many open files")))
 
 
 def test_debug_shows_the_traceback(capsys, monkeypatch):
