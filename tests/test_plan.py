@@ -263,6 +263,17 @@ def test_numel_batches_may_hold_one_utterance_more() -> None:
     assert options(Fit("samples", 0, None), 1) is None  # type: ignore[arg-type]
 
 
+def test_a_gpu_may_get_one_line_of_text_more() -> None:
+    fit = Fit("positions", 2500, None)  # type: ignore[arg-type]
+    for target in (9_000, 10_000, 40_000, 1_000_000):
+        for world in (1, 4):
+            found = options(fit, world, target)
+            assert found is not None and isinstance(found.lines["batch_bins"], int)
+            more = 448 if world > 1 else 0
+            assert found.lines["batch_bins"] / world + more <= 2500
+            assert found.update >= target
+
+
 def test_batches_are_planned_for_short_and_long_utterances() -> None:
     found = batches(read_shape("tiny"), "samples", 60 * 16000)
     assert [(b.size, b.positions) for b in found] == [(60, 50), (20, 150), (6, 500), (2, 1500)]

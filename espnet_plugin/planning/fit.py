@@ -12,6 +12,7 @@ from espnet_plugin.planning.shapes import Shape
 RATE = 16_000  # samples a second
 POSITION = 320  # samples of an encoder position
 LONGEST = 30  # seconds of Whisper's input
+LINE = 448  # positions of the longest line of text: Whisper's decoder has no more
 # Batches hold utterances of like lengths. Short ones have more tokens for their audio (prompt and
 # end), long ones more audio for their tokens; a plan holds for all of these.
 SECONDS = (1, 3, 10, 30)
@@ -160,7 +161,7 @@ def options(fit: Fit, world: int, target: int | None = None) -> Options | None:
 
     A batch is dealt out to the devices. ESPnet's `numel` batches are closed after the utterance
     that exceeds `batch_bins`: each device gets up to one utterance more than its part, and 30 s
-    are taken off here.
+    are taken off here. So it is with a batch of text and several devices: one line more.
     With `pad: 30s` an utterance counts as 30 s however short it is, and no batch exceeds its bins.
 
     Args:
@@ -180,6 +181,8 @@ def options(fit: Fit, world: int, target: int | None = None) -> Options | None:
     if fit.unit == "samples":
         room = max(1, fit.bins - LONGEST * RATE)  # 1: each utterance is a batch of its own
         usual = max(room, USUAL * RATE)
+    elif fit.unit == "positions" and world > 1:
+        room = usual = max(fit.bins - LINE, math.ceil(LINE / world))
     accumulate = math.ceil(wanted / (world * usual))
     bins = min(room, math.ceil(wanted / (world * accumulate)))
     lines: dict[str, int | str] = {}
