@@ -182,7 +182,7 @@ def options(fit: Fit, world: int, target: int | None = None) -> Options | None:
         room = max(1, fit.bins - LONGEST * RATE)  # 1: each utterance is a batch of its own
         usual = max(room, USUAL * RATE)
     elif fit.unit == "positions" and world > 1:
-        room = usual = max(fit.bins - LINE, math.ceil(LINE / world))
+        room = usual = max(fit.bins - LINE, min(fit.bins, LINE))  # each needs a line at least
     accumulate = math.ceil(wanted / (world * usual))
     bins = min(room, math.ceil(wanted / (world * accumulate)))
     lines: dict[str, int | str] = {}
