@@ -1,7 +1,7 @@
 """The project's text normaliser: one version, the same for reference and hypothesis.
 
-`en` is Whisper's English normaliser and any language other than `ms`, `cs`, `en` its basic one
-(both made linear in the text, see `whisper_linear`).
+`en` is Whisper's English normaliser and any language other than `ms`, `cs`, `en` its basic one,
+made to keep the vowel signs of Tamil and others (see `whisper_linear`).
 `ms` and `cs` follow the rules below; each looks at one whitespace-separated token at a time, so
 normalising pieces and joining them equals normalising the whole.
 
@@ -36,7 +36,7 @@ from espnet_plugin.text.numbers import digits_in_words, malay_number
 from espnet_plugin.text.whisper_rules import whisper_normalizer
 
 # Raised whenever any output changes: figures of different versions must not be compared.
-NORMALIZER_VERSION = "2"
+NORMALIZER_VERSION = "3"
 
 HESITATIONS = frozenset({"uh", "um", "uhm", "er", "err", "erm", "mm", "mmm", "hmm", "mhm"})
 

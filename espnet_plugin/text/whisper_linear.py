@@ -1,4 +1,9 @@
-"""Whisper's normalisers in time linear in the text, with the same result.
+"""Whisper's normalisers in time linear in the text, with the same result but for two things.
+
+Whisper's basic normaliser replaces combining marks by spaces. Those are the vowels of Tamil, Hindi
+or Thai: words fall to pieces that all look alike, and their errors are not seen. Here marks stay
+with their letters. And where it splits a text into characters (Chinese, Japanese, Thai, ...), Latin
+words stay whole, as mixed error rates count them.
 
 Three things in transformers' classes grow with the square of the text, or fail:
 
@@ -11,8 +16,10 @@ Three things in transformers' classes grow with the square of the text, or fail:
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator
 
+import regex
 from transformers.models.whisper.english_normalizer import (
     BasicTextNormalizer,
     EnglishNumberNormalizer,
@@ -21,6 +28,8 @@ from transformers.models.whisper.english_normalizer import (
 
 MAX_DIGITS = 4000
 _BRACKETED = re.compile(r"[<\[][^>\]]*[>\]]")
+_LOOSE_MARKS = regex.compile(r"(?<![\p{L}\p{M}])\p{M}+")
+_CHARACTER = regex.compile(r"\p{Latin}[\p{Latin}\p{M}]*|\X")
 _LONG_SPACE = re.compile(r"\s{3,}")  # patterns tell one space from more, but not two from three
 
 
@@ -68,11 +77,24 @@ class English(EnglishTextNormalizer):
 
 
 class Basic(BasicTextNormalizer):
-    """Whisper's normaliser of other languages."""
+    """Whisper's normaliser of other languages, which keeps the marks of letters."""
+
+    def __init__(self, split_letters: bool = False) -> None:
+        super().__init__()
+        self.clean, self.by_character = _without_symbols, split_letters
 
     def __call__(self, s: str) -> str:
         """Normalise a text."""
-        return super().__call__(_without_traps(s))
+        found = super().__call__(_without_traps(s))
+        if self.by_character:
+            found = re.sub(r"\s+", " ", " ".join(_CHARACTER.findall(found)))
+        return found
+
+
+def _without_symbols(s: str) -> str:
+    text = unicodedata.normalize("NFKC", s)
+    kept = "".join(" " if unicodedata.category(c)[0] in "SP" else c for c in text)
+    return _LOOSE_MARKS.sub(" ", kept)
 
 
 def _without_traps(text: str) -> str:

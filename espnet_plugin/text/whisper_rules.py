@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 # Written without spaces between words: every character is a word, as in the Whisper paper (appendix
-# C).
+# C), but for Latin words.
 _UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
 
 

@@ -17,7 +17,7 @@ from espnet_plugin.text.normalizer import normalize
         ("<malay>makan / malay> [uh) now", "makan now", "ms en", "cs"),
         ("very <malay>mahal:expensive</malay> one", "very mahal one", "en ms en", "cs"),
         ("it's <mandarin>好吃:haochi</mandarin>", "it's 好吃", "en en zh", "en"),
-        ("<tamil>அண்ணா:anna</tamil>", "அண்ணா", "ta ta", "ta"),
+        ("<tamil>அண்ணா:anna</tamil>", "அண்ணா", "ta", "ta"),
         (
             "#Feng Shao-Feng# (uh) said G_L_D",
             "Feng Shao-Feng said GLD",

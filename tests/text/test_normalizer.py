@@ -44,6 +44,15 @@ PLAIN = [
     ("en", "I don't know, Mr. Smith", "i do not know mister smith"),
     ("es", "\u00bfQu\u00e9 tal, se\u00f1or? [ruido]", "qu\u00e9 tal se\u00f1or"),
     ("zh", "\u4f60\u597d\u3002", "\u4f60 \u597d"),
+    ("zh", "\u4f60\u597dDeadline\u5417, 12", "\u4f60 \u597d deadline \u5417 1 2"),
+    (
+        "ta",
+        "\u0ba8\u0bbe\u0ba9\u0bcd \u0baa\u0bcb\u0bb1\u0bc7\u0ba9\u0bcd!",
+        "\u0ba8\u0bbe\u0ba9\u0bcd \u0baa\u0bcb\u0bb1\u0bc7\u0ba9\u0bcd",
+    ),
+    ("hi", "\u092e\u0948\u0902 \u2764\ufe0f meeting", "\u092e\u0948\u0902 meeting"),
+    ("vi", "H\u00f4m nay tr\u01a1\u0300i \u0111e\u0323p", "h\u00f4m nay tr\u1eddi \u0111\u1eb9p"),
+    ("th", "\u0e01\u0e34\u0e19 ok", "\u0e01\u0e34 \u0e19 ok"),
 ]
 
 
