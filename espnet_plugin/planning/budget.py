@@ -146,7 +146,6 @@ class _Step:
             machine.gigabytes * 1e9,
             setup.half,
             TABLE in moving,
-            setup.accumulate,
         )
         self._fixed()
 
@@ -214,9 +213,6 @@ class _Step:
         working = inputs + loss.working + loss.kept + loss.table
         moments.append(("loss", before, kept, copies, working))
         after = inputs + loss.kept
-        moments.append(
-            ("start of the backward pass", before, kept, copies, after + loss.table + loss.doubled)
-        )
         done = 0
         early = loss.table  # the embedding's gradient comes with the loss, long before its turn
         for part, (own_kept, own_copies) in zip(reversed(self.parts), reversed(held), strict=True):

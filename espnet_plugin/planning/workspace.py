@@ -19,14 +19,11 @@ class Loss:
         working: While it is computed: logits of a chunk, copies of the table.
         kept: From there to the backward pass: the gradient of the states.
         table: The gradient of the embedding, made with the loss; 0 where it does not move.
-        doubled: What multiplying both gradients takes when the backward pass starts (on a GPU
-            always, on a CPU where gradients are accumulated).
     """
 
     working: int
     kept: int
     table: int
-    doubled: int
 
 
 def chunk(device: str, memory: float, vocab: int) -> int:
@@ -53,7 +50,6 @@ def loss_bytes(
     memory: float,
     half: bool,
     table_moves: bool,
-    accumulated: bool,
 ) -> Loss:
     """Count the chunked loss; liger's and cce's take less.
 
@@ -64,7 +60,6 @@ def loss_bytes(
         memory: Bytes of the device.
         half: Whether products run in bfloat16.
         table_moves: Whether the embedding is trained.
-        accumulated: Whether several batches make an update.
     """
     chunks = max(1, math.ceil(rows / chunk(device, memory, shape.vocab)))
     at_once = math.ceil(rows / chunks) * shape.vocab
@@ -81,8 +76,7 @@ def loss_bytes(
         # A CPU adds it to the float32 sum by way of a float32 copy.
         working += 4 * table if half and device == "cpu" and chunks > 1 else 0
     kept, grown = states, 4 * table if table_moves else 0
-    doubled = states + grown if device == "cuda" or accumulated else 0
-    return Loss(working, kept, grown, doubled)
+    return Loss(working, kept, grown)
 
 
 def feature_bytes(positions: int) -> int:
