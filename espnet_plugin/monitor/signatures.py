@@ -121,7 +121,7 @@ class _Curve:
         # Short epochs hold different batches: a run whose validation is at its best is healthy.
         if now > self.limits.explode * lowest and not valid[-1] < min(valid[:-1]):
             found = f"the training loss is {now:.3f} in {self.epoch}, it was {lowest:.3f}"
-        elif self.change("valid_loss") > self.limits.explode - 1:
+        elif self.change("valid_loss") > self.limits.explode - 1 and not self.forgetting():
             found = f"the validation loss went {self.moved('valid_loss')}"
         elif math.isnan(now) and "train_loss" in self.now:
             found = f"no batch of {self.epoch} had a finite loss"

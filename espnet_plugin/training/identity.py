@@ -114,7 +114,7 @@ def check(before: Mapping[str, Any], now: Mapping[str, Any], checkpoint: Path) -
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """Say which options of data and batches differ from those noted beside a checkpoint."""
-    old, new = before.get("options", {}), now["options"]
+    old, new = before.get("options", {}), now.get("options", {})
     differ = [f"--{k} is {new[k]}, was {old[k]}" for k in new if k in old and old[k] != new[k]]
     if differ:
         yield f"not as before: {'; '.join(differ)}; batches from here on follow it"

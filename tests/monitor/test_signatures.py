@@ -71,6 +71,14 @@ def test_a_signature_is_found_and_named_with_what_to_try(name: str) -> None:
     assert advice in found[name].advice
 
 
+def test_a_total_that_rises_by_what_is_forgotten_is_no_divergence() -> None:
+    """The weights learn what they are given: a lower rate is not what is missing."""
+    risen = {"valid_loss": [3.0, 6.0, 6.4, 6.5, 6.5], "valid_loss_cs": [3.4, 2.1, 2.0, 1.9, 1.9]}
+    risen |= {f"valid_loss_{other}": [2.9, 7.3, 8.0, 8.1, 8.1] for other in ("ms", "en")}
+    assert names(rows(**risen)) == {"forgetting_ms", "forgetting_en"}
+    assert names(rows(**risen | {"valid_loss_cs": [3.4, 4.1, 5.0, 5.9, 5.9]})) == {"divergence"}
+
+
 def test_short_epochs_of_unlike_batches_are_no_divergence() -> None:
     demo = rows(train_loss=[float("nan"), 0.17, 0.27, 0.26, 0.3])
     assert all(not names(demo[:n]) for n in range(6)), "validation is at its best in each"
