@@ -146,7 +146,9 @@ class AsyncSwitchTrainer(Trainer):
         with torch.utils.serialization.config.patch("load.mmap", mapped):  # type: ignore[attr-defined]
             super().resume(checkpoint=checkpoint, model=model, reporter=reporter, **kwargs)
         run, options = cls._run, cls._run.options
-        checkpoints, criteria = run.checkpoints, options.best_model_criterion
+        checkpoints, wanted = run.checkpoints, options.best_model_criterion
+        stopping = [options.early_stopping_criterion] if options.patience is not None else []
+        criteria.check_resumed([*stopping, *wanted], reporter.stats)
         for change in asked.apply():
             checkpoints.say(change)
         checkpoints.reporter = reporter.state_dict()
@@ -160,8 +162,8 @@ class AsyncSwitchTrainer(Trainer):
             best = options.keep_nbest_models
             best = best if isinstance(best, int) else max(best, default=1)
             say = checkpoints.say
-            resuming.forget_missing(run.output_dir, reporter, criteria, best, say)
-            resuming.link_best(run.output_dir, reporter, criteria)
+            resuming.forget_missing(run.output_dir, reporter, wanted, best, say)
+            resuming.link_best(run.output_dir, reporter, wanted)
             for change in resuming.changes(checkpoints.noted, checkpoints.about):
                 say(change)
         known = from_first(sorted(reporter.stats))

@@ -4,7 +4,7 @@ ESPnet looks for the name at the end of the first epoch to stop by it, and to ch
 over what it does not find: such a run would train to its end, and have no best epoch.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from espnet_plugin.cli import nearest
 
@@ -55,4 +55,26 @@ def check_measured(criteria: Iterable[Sequence[str]], measured: Collection[str])
             raise ValueError(
                 f"the criterion '{phase} {key}': the validation set has nothing to measure it on, "
                 f"or --valid_wer_utts decodes nothing of that language"
+            )
+
+
+def check_resumed(
+    criteria: Iterable[Sequence[str]], stats: Mapping[int, Mapping[str, Mapping[str, float]]]
+) -> None:
+    """Check that the epochs before an interruption were measured by what criteria name.
+
+    ESPnet compares all epochs, and would end in a KeyError after another one.
+
+    Args:
+        criteria: As in `check`.
+        stats: ESPnet's, by epoch, set and measure.
+
+    Raises:
+        ValueError: If one was not; says which.
+    """
+    for phase, key, _ in criteria:
+        if missing := [e for e, sets in stats.items() if key not in sets.get(phase, {})]:
+            raise ValueError(
+                f"the criterion '{phase} {key}': epoch {missing[0]} of this run was not measured "
+                "so; go on with the criteria that it was begun with, or take a new output directory"
             )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from espnet_plugin.training.criteria import check, check_measured
+from espnet_plugin.training.criteria import check, check_measured, check_resumed
 
 LANGUAGES = ("cs", "ms", "en")
 
@@ -33,3 +33,10 @@ def test_a_language_that_is_not_validated() -> None:
     check_measured(criteria, {"valid_loss", "valid_loss_en"})
     with pytest.raises(ValueError, match="'valid loss_en': the validation set has nothing"):
         check_measured(criteria, {"valid_loss", "valid_loss_cs"})
+
+
+def test_epochs_before_an_interruption_must_have_been_measured() -> None:
+    stats = {1: {"valid": {"loss": 2.0}}, 2: {"valid": {"loss": 1.0, "wer": 9.0}}}
+    check_resumed([("valid", "loss", "min")], stats)
+    with pytest.raises(ValueError, match="'valid wer': epoch 1 of this run was not measured so"):
+        check_resumed([("valid", "loss", "min"), ("valid", "wer", "min")], stats)
