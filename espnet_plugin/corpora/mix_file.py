@@ -9,7 +9,7 @@ from pathlib import Path
 from espnet_plugin.checkpoint import atomic_write
 from espnet_plugin.corpora.phrase_mix import MixOptions, mix, report
 from espnet_plugin.corpora.phrases import PhraseIndex, read_phrases
-from espnet_plugin.corpora.text_lines import read_excluded, read_lines, write_lines
+from espnet_plugin.corpora.text_lines import check_output, read_excluded, read_lines, write_lines
 from espnet_plugin.text import NORMALIZER_VERSION
 
 
@@ -34,18 +34,21 @@ def mix_file(
 
     Raises:
         FileNotFoundError: A missing file.
-        ValueError: A malformed file, a leak, or too few distinct lines.
+        ValueError: A malformed file, a leak, too few distinct lines, or an output that was there
+            and was not made so.
     """
     excluded = read_excluded(exclude)
     key = _key(source, phrases, options, excluded)
     stamp = output.with_name(f".{output.stem}.mix.json")
+    check_output(output, [stamp])
     if stamp.is_file() and output.is_file():
         made = json.loads(stamp.read_text(encoding="utf-8"))
         if (made["key"], made["bytes"]) == (key, output.stat().st_size):
             return f"unchanged: {made['report']}"
     index = PhraseIndex(phrase for path in phrases for phrase in read_phrases(path))
     lines = mix(read_lines(source), index, options, excluded)
-    stamp.unlink(missing_ok=True)
+    with atomic_write(stamp, "w") as file:  # begun: a killed run may be run again
+        json.dump({"key": "", "bytes": -1}, file)
     write_lines(output, lines)
     text = str(report(lines, options.lines))
     with atomic_write(stamp, "w") as file:

@@ -45,6 +45,7 @@ from espnet_plugin.corpora.switch_text_pairs import units
 from espnet_plugin.corpora.switch_text_plan import Plan, targets
 from espnet_plugin.corpora.switch_text_run import Options, Run
 from espnet_plugin.corpora.switch_text_unit import forget, sample_words, tagger_of
+from espnet_plugin.corpora.text_lines import check_output
 from espnet_plugin.text.dedup import line_hashes
 from espnet_plugin.text.executors import Executor, LocalExecutor
 from espnet_plugin.text.sources import SourceSettings, blocks, expand, fingerprint, read
@@ -75,9 +76,12 @@ def switch_text(
 
     Raises:
         FileNotFoundError: A missing file.
-        ValueError: A malformed file or option, an output that is no ``.jsonl``, or no line made.
+        ValueError: A malformed file or option, an output that is no ``.jsonl`` or was there and was
+            not made so, or no line made.
     """
     output = Path(output)
+    report_path, work = output.with_suffix(".report.json"), output.with_name(f".{output.stem}.work")
+    check_output(output, [report_path, work])
     if output.suffix != ".jsonl":
         raise ValueError(f"{output}: the output is a .jsonl file")
     learns = bool(plan.inputs.parallel) and plan.alignment == "statistics"
@@ -88,13 +92,11 @@ def switch_text(
     patterns = read_patterns(plan.patterns, tagger.languages)
     wanted = targets(patterns, plan.cmi)
     key = _key(plan, options, excluded, tagger.fingerprint)
-    report_path = output.with_suffix(".report.json")
     if output.is_file() and report_path.is_file():
         report: dict[str, Any] = read_json(report_path)
         same = (report["key"], report["bytes"]) == (key, output.stat().st_size)
         if same and (lexicon_output is None or Path(lexicon_output).is_file()):
             return report | {"unchanged": True}
-    work = output.with_name(f".{output.stem}.work")
     if work.is_dir() and (
         not (work / "key").is_file() or (work / "key").read_text(encoding="utf-8") != key
     ):

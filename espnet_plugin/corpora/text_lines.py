@@ -109,6 +109,23 @@ def read_excluded(paths: Iterable[Path]) -> set[str]:
     return keys
 
 
+def check_output(path: Path, marks: Iterable[Path]) -> None:
+    """Check that made text may be written here: not over text that was not made.
+
+    Args:
+        path: The file to write.
+        marks: What lies beside a file that was made, or is being made.
+
+    Raises:
+        ValueError: It is a pattern or a folder, or a file without any of the marks.
+    """
+    advice = "name a new .jsonl file (in the recipe: --text_train)"
+    if set(path.name) & set("*?"):
+        raise ValueError(f"{path}: made text goes to one file, not to a pattern; {advice}")
+    if path.is_dir() or (path.exists() and not any(mark.exists() for mark in marks)):
+        raise ValueError(f"{path}: exists, and would be lost to the text that is made; {advice}")
+
+
 def write_lines(path: Path, lines: Iterable[Line]) -> None:
     """Write lines as JSON lines, atomically."""
     with atomic_write(path, "w") as file:

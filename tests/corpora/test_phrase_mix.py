@@ -3,6 +3,7 @@ import json
 import random
 import re
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -176,6 +177,24 @@ def folder(tmp_path: Path) -> Path:
     for name, part in (("a.tsv", PHRASES[:5]), ("b.tsv", PHRASES[5:])):
         (folder / name).write_text("".join(f"{p.category}\t{p.malay}\t{p.english}\n" for p in part))
     return folder
+
+
+def test_text_that_was_not_made_is_not_written_over(folder: Path):
+    output = folder / "train.jsonl"
+    output.write_text("a corpus of someone's own")
+    with pytest.raises(ValueError, match=r"train.jsonl: exists, and would be lost"):
+        synth_data.main(command(folder, 20))
+    assert output.read_text() == "a corpus of someone's own"
+    with pytest.raises(ValueError, match=r"\*.jsonl: made text goes to one file, not to a pattern"):
+        synth_data.main([*command(folder, 20), "--output", str(folder / "*.jsonl")])
+    output.unlink()
+    with (
+        patch("espnet_plugin.corpora.mix_file.report", side_effect=KeyboardInterrupt),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        synth_data.main(command(folder, 20))
+    assert output.exists()
+    synth_data.main(command(folder, 20))  # a killed run can be run again
 
 
 def test_command_line(folder: Path, capsys: pytest.CaptureFixture):

@@ -263,6 +263,10 @@ def test_monolingual_text_with_a_lexicon(tmp_path: Path) -> None:
     lexicon.write_text("\n".join([*entries, "jiran saya\tmy neighbour\n"]))
     command = ["switch", "--monolingual", str(tmp_path / "mono.jsonl"), "--lexicon", str(lexicon)]
     command += ["--output", str(tmp_path / "o.jsonl"), "--per_sentence", "3", "--turn_away", "0"]
+    (tmp_path / "o.jsonl").write_text("a corpus of someone's own")
+    with pytest.raises(ValueError, match=r"o.jsonl: exists, and would be lost"):
+        synth_data.main(command)
+    (tmp_path / "o.jsonl").unlink()
     synth_data.main(command)
     lines = records(tmp_path / "o.jsonl")
     frames = {line["from"][-1]: line["matrix"] for line in lines}
