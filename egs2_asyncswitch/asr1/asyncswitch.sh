@@ -72,7 +72,7 @@ valid_systems=                # patterns, e.g. "init adapt_full merge_*": only t
 decode_tag=greedy             # name of this decoding
 decode_batch=32               # utterances decoded together
 decode_workers=               # processes that decode: a GPU each, or a share of the processors; empty: NGPU, at least 1
-decode_override=              # SYSTEM:OPTION=VALUE ...: decode one system otherwise, e.g. whisper_base:tail=8
+decode_override=              # SYSTEM:OPTION=VALUE ...: decode it otherwise, e.g. whisper_base:tail=8, or all: *:dtype=float16
 keep_checkpoints=true         # false: once a system is finished, delete its checkpoints (the model itself stays)
 export_system=merge_0.4       # the system that stages 14 and 15 export and upload
 export_formats="hf openai ct2:float16 ct2:int8 espnet" # to what; FORMAT or FORMAT:TYPE
@@ -255,7 +255,7 @@ if begin 3 "format: $datadir -> $dumpdir/raw"; then
     need_sets 1 "$datadir" "$prepared_sets"
     need_sets 2 "$datadir" "$train_set"
     plugin prepare_data format --sets "$training_sets $test_sets $example_sets" --datadir "$datadir" --dumpdir "$dumpdir/raw" --nj "$nj" \
-        --max_faulty "$max_faulty" --test_sets "$test_sets $example_sets"
+        --max_faulty "$max_faulty" --test_sets "$test_sets $example_sets" --lang_tokens "$lang_tokens"
 fi
 
 if begin 4 "filter the training sets (test sets stay whole)"; then
@@ -274,7 +274,7 @@ fi
 
 if begin 6 "text store: $text_train -> $dumpdir/text"; then
     need_models init
-    compgen -G "$text_train" >/dev/null || fail "$text_train is missing; stage 2 makes it (--stage 2)"
+    compgen -G "$text_train" >/dev/null || fail "$text_train is missing: --text_train names your text; stage 2 makes it from --mix_input or --switch_text"
     # prepare INPUT STORE [option...]: a store made from the same text in the same way is kept
     prepare() {
         # shellcheck disable=SC2086  # a list of options

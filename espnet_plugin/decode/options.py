@@ -97,7 +97,7 @@ def decode_parser(description: str | None) -> argparse.ArgumentParser:
     add("--batch_seconds", type=float, default=480.0, help="audio decoded together, with padding")
     add("--device", default=None, help="cpu, cuda, cuda:1, ...; default: a GPU where there is one")
     add("--workers", type=int, default=1, help="processes: a GPU each, or a share of the cores")
-    text = "SYSTEM:OPTION=VALUE ...: decode one system otherwise, e.g. whisper_base:pad=30s"
+    text = "SYSTEM:OPTION=VALUE ...: decode it otherwise: whisper_base:pad=30s, *:dtype=float16"
     add("--override", type=words, default=[], help=text)
     text = "PREFIX=BASE:TUNED ...: merge PREFIX<ratio> in memory where it has no directory"
     add("--merges", type=words, default=[], help=text)
@@ -116,7 +116,7 @@ def options_of(
     Args:
         systems: Names.
         options: Of all systems.
-        overrides: `SYSTEM:OPTION=VALUE`, for one system.
+        overrides: `SYSTEM:OPTION=VALUE`; SYSTEM may be a pattern, such as `merge_*`.
 
     Returns:
         Options by name, in order.
@@ -130,9 +130,11 @@ def options_of(
         match = re.fullmatch(r"([^:=]+):(\w+)=(.+)", entry)
         if match is None:
             raise ValueError(f"override '{entry}' is not SYSTEM:OPTION=VALUE")
-        system, name, value = match.groups()
-        for what, given, allowed in (("system", system, chosen), ("option", name, known)):
-            if given not in allowed:
+        pattern, name, value = match.groups()
+        meant = [system for system in chosen if fnmatchcase(system, pattern)]
+        named = (("system", pattern, chosen, meant), ("option", name, known, name in known))
+        for what, given, allowed, there in named:
+            if not there:
                 hint = nearest(given, allowed)
                 listed = ", ".join(allowed)
                 raise ValueError(
@@ -140,7 +142,8 @@ def options_of(
                 )
         kind: Any = boolean if known[name].type is bool else known[name].type
         try:
-            chosen[system] = replace(chosen[system], **{name: kind(value)})
+            for system in meant:
+                chosen[system] = replace(chosen[system], **{name: kind(value)})
         except (ValueError, argparse.ArgumentTypeError) as error:
             raise ValueError(f"override '{entry}': {error}") from None
     return chosen

@@ -16,6 +16,13 @@ def test_overrides():
     assert options_of(["a"], plain, ["a:timestamps=true"]) == {"a": Options(timestamps=True)}
 
 
+def test_an_override_of_several_systems():
+    found = options_of(["init", "merge_0.2", "merge_0.4"], Options(), ["merge_*:dtype=float16"])
+    assert [one.dtype for one in found.values()] == ["float32", "float16", "float16"]
+    with pytest.raises(ValueError, match=r"no system 'merged_\*'; there are init"):
+        options_of(["init"], Options(), ["merged_*:dtype=float16"])
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
