@@ -22,6 +22,7 @@ from espnet_plugin.monitor.options import TrainingError
 
 FILE = "bad_utterances.tsv"
 RATES = re.compile(rf"Sampling rates are mismatched: {SAMPLE_RATE} != (\d+)")  # ESPnet's words
+UNOPENED = re.compile(r"Error opening '(.+)': Format not recognised\.")  # libsndfile's
 LEAST_SEEN = 200  # utterances that the share is of, at least
 SHOWN = 5  # utterances named in a message
 
@@ -78,10 +79,16 @@ class TolerantDataset(AbsDataset):
                 words = f"not in all of {', '.join(self.names())}"
             if rates := RATES.fullmatch(words):
                 words = f"sampled at {rates[1]} Hz, needed are {SAMPLE_RATE} Hz (stage 3 resamples)"
+            if (unopened := UNOPENED.fullmatch(words)) and _is_empty(unopened[1]):
+                words = f"{unopened[1]} is empty: 0 bytes"
             # what libsndfile says where a file is missing
             words = words.replace("System error.", "no such file, or it may not be read")
             return uid, Fault(str(uid), words.removeprefix(f"utterance {uid}: "))
         return item
+
+
+def _is_empty(path: str) -> bool:
+    return Path(path).is_file() and not Path(path).stat().st_size
 
 
 def _is_not_espnets(record: logging.LogRecord) -> bool:
