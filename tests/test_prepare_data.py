@@ -192,6 +192,14 @@ def test_what_training_sets_share_with_test_sets_is_said(tmp_path, capsys):
     assert f"- {said}\n" in (tmp_path / "raw/overlap.md").read_text()
 
 
+def test_a_language_without_a_token_is_found_before_anything_is_trained(data, tmp_path):
+    command = ["format", "--sets", "train", "--datadir", str(data.parent), "--nj", "1"]
+    command += ["--dumpdir", str(tmp_path / "raw"), "--lang_tokens"]
+    with pytest.raises(ValueError, match=r"'s-00' has the language 'cs'; configured are en ms"):
+        main([*command, "ms:ms en:en"])
+    main([*command, "cs:ms ms:ms en:en"])
+
+
 def test_what_another_run_may_read_is_tried_again(data, tmp_path):
     wav = read_table(data / "wav.scp")
     wav["s-03"] = f"test -e '{tmp_path}/ready' && cat '{wav['s-03']}' |"

@@ -142,6 +142,9 @@ def test_all_stages_with_spaces_in_every_path(recipe: Recipe, tmp_path: Path) ->
         + ["merge"] * 2
         + ["decode", "report"]
     )
+    assert option(calls[0], "--lang_tokens") == "cs:ms en:en"
+    assert option(calls[0], "--test_sets") == "te1 te2 "
+    assert option(calls[1], "--held_out") == "va te1 te2 "
     assert option(calls[2], "--source") == "/models/my whisper"
     assert option(calls[2], "--output") == "my exp/init"
     assert option(calls[3], "--model") == "my exp/init"

@@ -44,6 +44,8 @@ def build_parser(description: str | None) -> argparse.ArgumentParser:
     _flag(options, "--allow_pipes", "run the shell commands in wav.scp")
     options.add_argument("--language", help="of all utterances, where there is no utt2lang")
     options.add_argument("--languages", type=words, help="the languages that are allowed")
+    text = "the same, as training and decoding are told: 'cs:ms ms:ms en:en'"
+    options.add_argument("--lang_tokens", help=text)
     options.add_argument(
         "--max_faulty",
         type=float,
@@ -103,6 +105,11 @@ def run_format(options: argparse.Namespace) -> None:
 
     if bool(options.sets) == bool(options.input) or bool(options.input) != bool(options.output):
         raise ValueError("give either --input DIR --output DIR, or --sets 'A B'")
+    languages = options.languages
+    if options.lang_tokens is not None:
+        from espnet_plugin.prompt import parse_lang_tokens
+
+        languages = list(parse_lang_tokens(options.lang_tokens))
     if options.nj < 1:
         raise ValueError(f"nj is at least 1, got {options.nj}")
     audio = AudioOptions(options.channel, options.copy, options.allow_pipes)
@@ -126,7 +133,7 @@ def run_format(options: argparse.Namespace) -> None:
             audio,
             nj=options.nj,
             language=options.language,
-            languages=options.languages,
+            languages=languages,
             max_faulty=options.max_faulty,
             test=name in options.test_sets,
         )

@@ -242,6 +242,6 @@ def _check_languages(
         elif languages is not None and language not in languages:
             faults.append(
                 f"{path}: '{example}' has the language '{language}'{nearest(language, languages)}; "
-                f"configured are {' '.join(sorted(languages))}"
+                f"configured are {' '.join(sorted(languages))} (lang_tokens)"
             )
     return faults
