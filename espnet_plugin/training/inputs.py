@@ -84,7 +84,7 @@ def contents(options: Mapping[str, str]) -> dict[str, str]:
 
 
 def same_run(output_dir: str | Path, plan: dict[str, Any]) -> bool:
-    """Tell whether a finished directory was made with this plan; records it where none is.
+    """Tell whether a finished directory was made with this plan; records the plan of a new one.
 
     A run may go on with another number of GPUs, so those in a plan do not count; nor do paths,
     where the content is known.
@@ -98,8 +98,11 @@ def same_run(output_dir: str | Path, plan: dict[str, Any]) -> bool:
     """
     path = Path(output_dir) / PLAN
     if not path.is_file():
+        if is_finished(output_dir):  # its options would not be these
+            print(f"{output_dir}: trained apart from the recipe (local/train_*.sh): taken as it is")
+            return True
         write_json(path, plan)
-        return is_finished(output_dir)
+        return False
     old = read_json(path)
     known, now = old.get(CONTENT, {}), plan.get(CONTENT, {})
     both = known.keys() & now.keys()

@@ -18,6 +18,15 @@ def test_a_plan_holds_on_any_number_of_gpus(tmp_path: Path) -> None:
         same_run(tmp_path, {"ngpu": "1", "seed": "1"})
 
 
+def test_what_was_trained_apart_gets_no_plan_that_is_not_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_json(tmp_path / "training.json", {})
+    assert same_run(tmp_path, {"seed": "0"})
+    assert "trained apart from the recipe" in capsys.readouterr().out
+    assert not (tmp_path / "plan.json").exists()
+
+
 def inputs(root: Path, model: Path) -> dict[str, str]:
     """Make a start, a set and a store; return the options that name them."""
     shutil.copytree(model, root / "init", dirs_exist_ok=True)
