@@ -159,6 +159,12 @@ def test_no_room_on_the_disk(make, tmp_path, monkeypatch):
     assert not list(tmp_path.glob("0.*"))
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="writes to Linux's full device")
+def test_a_disk_that_fills_up_is_named():
+    with ck.Writer() as writer, pytest.raises(OSError, match="No space left.*/dev/full"):
+        writer.write(Path("/dev/full"), 0, memoryview(b"x"))
+
+
 @pytest.mark.parametrize("cut", [1, 10_000])
 def test_truncated_files(cut, make, tmp_path):
     base, tuned = make("base"), make("tuned", seed=1)

@@ -97,10 +97,18 @@ class Writer(_Files):
     mode = "r+b"
 
     def write(self, path: Path, position: int, data: memoryview) -> None:
-        """Write bytes at a position, and let the disk begin with them."""
+        """Write bytes at a position, and let the disk begin with them.
+
+        Raises:
+            OSError: The disk is full or fails; names the file, which Python's own does not.
+        """
         file, done = self._at(path, position), 0
-        while done < len(data):
-            done += file.write(data[done:]) or 0
+        try:
+            while done < len(data):
+                done += file.write(data[done:]) or 0
+        except OSError as error:
+            error.filename = str(path)
+            raise
         if hasattr(os, "posix_fadvise"):
             # What was just written cannot be dropped yet; Linux begins to write it out instead,
             # which otherwise waits for gigabytes or for the final fsync.

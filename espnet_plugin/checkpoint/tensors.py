@@ -198,9 +198,13 @@ def expected_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def check_state(
-    state: Mapping[str, torch.Tensor], config: Mapping[str, Any], where: str | Path = "the model"
+    state: Mapping[str, torch.Tensor] | Mapping[str, Place],
+    config: Mapping[str, Any],
+    where: str | Path = "the model",
 ) -> None:
     """Check that a state has exactly the tensors of its configuration, in the right shapes.
+
+    Places of tensors (`model_layout`) do as well: only shapes are looked at.
 
     Raises:
         ValueError: A tensor is missing, surplus or of another shape; the vocabulary is named apart.

@@ -92,9 +92,18 @@ def decode_sets(
 
     Raises:
         FileNotFoundError: If a system or a set is missing; says which recipe stage makes it.
-        ValueError: If a set or model is malformed, an utterance too long or a language unknown.
+        ValueError: If a set or model is malformed, an utterance too long or a language unknown;
+            if a number, the device, or the lists of systems or sets cannot be.
     """
     names = list(dict.fromkeys(systems))
+    for what, given in (("system", names), ("set", sets)):
+        if not given:
+            raise ValueError(f"no {what} is named: nothing to decode")
+    if batch_size < 1 or batch_seconds <= 0:
+        raise ValueError(
+            f"a batch has at least 1 utterance and some audio, got batch_size {batch_size}, "
+            f"batch_seconds {batch_seconds}"
+        )
     if isinstance(options, Options):
         options = dict.fromkeys(names, options)
     data = {name: load_set(dumpdir, name) for name in dict.fromkeys(sets)}

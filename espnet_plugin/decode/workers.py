@@ -76,14 +76,32 @@ def _work(jobs: list[Job]) -> list[Job]:
     return jobs
 
 
+def check_device(device: str) -> None:
+    """Check that a device can be computed on.
+
+    Raises:
+        ValueError: If torch does not know it, or it is a GPU that is not there.
+    """
+    import torch
+
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"device is cpu, cuda, cuda:1, ..., got '{device}'") from None
+    if found.type == "cuda" and (found.index or 0) >= (there := torch.cuda.device_count()):
+        raise ValueError(f"device '{device}', but torch sees {there} GPUs: use cpu")
+
+
 def devices_of(device: str, workers: int) -> tuple[str, ...]:
     """Return a device for each process: a GPU each, or the CPU for all.
 
     Raises:
-        ValueError: If there are fewer GPUs than processes, or one GPU is named for several.
+        ValueError: If there are fewer GPUs than processes, one GPU is named for several, or there
+            is no such device.
     """
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
+    check_device(device)
     if workers == 1 or device == "cpu":
         return (device,) * workers
     if device != "cuda":

@@ -13,9 +13,11 @@ from typing import Any
 
 from espnet_plugin.checkpoint import (
     atomic_dir,
+    check_state,
     load_config,
     model_dir_exists,
     model_hash,
+    model_layout,
     read_json,
     sha256_file,
     temporary_sibling,
@@ -88,7 +90,7 @@ def export_model(
     model_dir, output = Path(model_dir), Path(output)
     if not model_dir_exists(model_dir):
         raise FileNotFoundError(f"{model_dir}: not a model directory with config.json and weights")
-    load_config(model_dir)
+    check_state(model_layout(model_dir), load_config(model_dir), model_dir)
     if output.resolve() == model_dir.resolve():
         raise ValueError(f"{output}: is the model itself; choose another output")
     asked = {**as_json(made), "model_sha256": model_hash(tensor_hashes(model_dir))}

@@ -29,6 +29,7 @@ from espnet_plugin.decode.options import Options
 from espnet_plugin.decode.recognizer import Recognizer
 from espnet_plugin.decode.rules import TokenRules
 from espnet_plugin.decode.search import greedy
+from espnet_plugin.decode.workers import check_device
 from espnet_plugin.export.audio import Clip
 from espnet_plugin.export.formats import Target
 from espnet_plugin.features import N_SAMPLES, SAMPLE_RATE
@@ -65,8 +66,9 @@ class Settings:
         """Derive the settings from a model directory.
 
         Raises:
-            ValueError: `max_tokens` is out of range.
+            ValueError: `max_tokens` is out of range, or there is no such device.
         """
+        check_device(device)
         if not PROMPT_TOKENS <= max_tokens <= MAX_TOKENS:
             raise ValueError(f"max_tokens is {PROMPT_TOKENS} to {MAX_TOKENS}, got {max_tokens}")
         suppress = "whisper" if read_generation(model_dir).get("suppress_tokens") else "begin"

@@ -69,3 +69,28 @@ def test_sets_that_few_systems_are_decoded_on():
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
         Options(**options)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"batch_size": 0}, "at least 1 utterance and some audio, got batch_size 0"),
+        ({"batch_seconds": 0.0}, "got batch_size 32, batch_seconds 0.0"),
+        ({"systems": []}, "no system is named"),
+        ({"sets": []}, "no set is named"),
+    ],
+)
+def test_nothing_is_decoded_in_silence(tmp_path, given, message):
+    from espnet_plugin.decode.runner import decode_sets
+
+    usual = {"systems": ["init"], "sets": ["test"], "dumpdir": tmp_path, "options": Options()}
+    with pytest.raises(ValueError, match=message):
+        decode_sets(tmp_path, **usual | given)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_a_device_that_is_not_there(device):
+    from espnet_plugin.decode.workers import devices_of
+
+    with pytest.raises(ValueError, match=f"'{device}'"):
+        devices_of(device, 1)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import sys
 
 import pytest
@@ -164,6 +165,17 @@ def test_values_that_do_not_fit(whisper_dir, tmp_path):
     with pytest.raises(ValueError, match="conv1.bias: values do not fit float16; choose another"):
         export_model(large, target("hf", "float16"), tmp_path / "out", None, quiet)
     assert os.listdir(tmp_path) == ["large"]
+
+
+def test_a_model_that_nothing_loads_is_not_exported(whisper_dir, tmp_path):
+    state = ck.load_state(whisper_dir)
+    del state["model.decoder.layers.0.fc1.weight"]
+    broken = tmp_path / "broken"
+    shutil.copytree(whisper_dir, broken)
+    ck.write_safetensors(broken / ck.WEIGHTS, state)
+    with pytest.raises(ValueError, match="broken: 1 tensors are missing, first model.decoder.lay"):
+        export_model(broken, target("hf"), tmp_path / "out", None, quiet)
+    assert not (tmp_path / "out").exists()
 
 
 def test_missing_programs_are_named(whisper_dir, verifier, tmp_path, monkeypatch):
