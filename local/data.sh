@@ -69,6 +69,7 @@ for set in $(missing "$sets"); do
 done
 if [ -n "$sets" ] && [ -z "$lacking" ]; then
     echo "data.sh: all sets are there, or what they are made of: $sets"
+    echo "data.sh: corpora are not read again; where files or options have changed: local/data.sh --corpora NAME ..."
 else
     if [ -z "$corpora" ] && [ -n "$sets" ]; then
         echo "data.sh: these sets are not in $datadir, and no corpora are named:$lacking" >&2

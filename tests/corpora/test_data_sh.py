@@ -66,6 +66,7 @@ def test_from_a_variable_to_the_sets_of_the_recipe(tmp_path):
         assert validate_data_dir(tmp_path / "data" / name) == []
     again = data_sh(tmp_path, *options, **variables)
     assert "all sets are there, or what they are made of: train_paired test_ms" in again.stdout
+    assert "corpora are not read again; where files or options have changed" in again.stdout
     result = data_sh(tmp_path, "--corpora", "malay_conversational", MALAY_CONVERSATIONAL=table)
     assert result.returncode == 2 and "give --accept_non_commercial true" in result.stderr
     assert "CC BY-NC-ND 4.0 (NO commercial use)" in result.stdout + result.stderr
