@@ -145,6 +145,13 @@ def test_finished_merges_are_kept_and_changed_ones_redone(pair, tmp_path):
     (output / ck.WEIGHTS).unlink()  # as if killed before it was written
     merge(*pair, output, 0.6)
     assert ck.model_dir_exists(output)
+    whole = (output / ck.WEIGHTS).read_bytes()
+    os.truncate(output / ck.WEIGHTS, len(whole) - 1)  # as a copy leaves it on a full disk
+    merge(*pair, output, 0.6)
+    assert (output / ck.WEIGHTS).read_bytes() == whole
+    (output / "tokenizer.json").unlink()
+    merge(*pair, output, 0.6)
+    assert (output / "tokenizer.json").is_file()
 
 
 @pytest.mark.parametrize(

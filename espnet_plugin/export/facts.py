@@ -154,7 +154,7 @@ def gather(expdir: str | Path, system: str, exports: Sequence[str | Path]) -> Fa
     if not results:
         raise ValueError(f"{results_path}: no results of {system}; stages 12 and 13 make them")
     tag, model = str(content["meta"]["configuration"]["tag"]), model_hash(tensor_hashes(directory))
-    decoded = [_decoded(directory, tag, r["test_set"], model) for r in results]
+    decoded = [_decoded(directory, tag, r, model) for r in results]
     steps = list(history(directory))
     statistics = expdir / "stats" / "stats.json"
     sets = read_json(statistics) if statistics.is_file() else []
@@ -182,14 +182,14 @@ def _valid_sets(content: dict[str, Any]) -> list[str]:
     return list(content["meta"].get("configuration", {}).get("valid_sets", ()))
 
 
-def _decoded(directory: Path, tag: str, test_set: str, model: str) -> dict[str, Any]:
+def _decoded(directory: Path, tag: str, result: dict[str, Any], model: str) -> dict[str, Any]:
     """Return the record of a decoding, after seeing that it is that of the weights there are now.
 
     Raises:
         FileNotFoundError: There is none.
-        ValueError: Other weights were decoded.
+        ValueError: Other weights were decoded, or the text is not the one that was scored.
     """
-    path = directory / f"decode_{tag}" / test_set / "decode.json"
+    path = directory / f"decode_{tag}" / result["test_set"] / "decode.json"
     if not path.is_file():
         raise FileNotFoundError(f"{path}: missing; stage 12 (decode) makes it")
     record = read_json(path)
@@ -198,6 +198,9 @@ def _decoded(directory: Path, tag: str, test_set: str, model: str) -> dict[str, 
             f"{path}: these results are those of other weights than {directory} has; decode and "
             "score again (stages 12 and 13)"
         )
+    scored = result.get("text_sha256")  # not in results of earlier versions
+    if scored not in (None, record.get("text_sha256")):
+        raise ValueError(f"{path}: decoded again since it was scored; score it (stage 13)")
     return record
 
 

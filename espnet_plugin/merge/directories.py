@@ -17,6 +17,7 @@ from espnet_plugin.checkpoint import (
     model_dir_exists,
     model_dir_writer,
     model_hash,
+    model_layout,
     read_json,
     sha256_file,
     split_shards,
@@ -154,7 +155,8 @@ def _unfinished(
     todo, hashes = [], None
     for ratio, output in outputs.items():
         old, new = _old_record(Path(output)), records[ratio]
-        if old is None or _without_inputs(old) != _without_inputs(new):
+        same = old is not None and _without_inputs(old) == _without_inputs(new)
+        if not same or not _is_whole(Path(output), pair):
             todo.append(ratio)
             continue
         if hashes is None:
@@ -172,6 +174,16 @@ def _old_record(output: Path) -> Any:
     record = read_json(output / RECORD)
     fits = isinstance(record, dict) and all(isinstance(record.get(s), dict) for s in SIDES)
     return record if fits else None
+
+
+def _is_whole(output: Path, pair: Pair) -> bool:
+    """Tell whether an output's files are complete and hold the tensors of the merge."""
+    try:
+        found = {name: (place.dtype, place.shape) for name, place in model_layout(output).items()}
+    except (ValueError, FileNotFoundError):
+        return False
+    carried = all((output / name).is_file() for name in CARRIED if (pair.base / name).is_file())
+    return carried and found == {name: pair.spec(name) for name in pair.names}
 
 
 def _without_inputs(record: Mapping[str, Any]) -> dict[str, Any]:

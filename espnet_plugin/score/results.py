@@ -122,6 +122,7 @@ def score_all(
         scores = score_system(tests[key[1]], hyps, directory, key[0], text_only, resamples, seed)
         if (directory / "decode.json").is_file():
             scores.result["rtfx"] = read_json(directory / "decode.json").get("rtfx")
+        scores.result["text_sha256"] = sha256_file(directory / "text")
         return scores
 
     # threads: half of the time goes to sclite, which is a process of its own, and to the disk

@@ -123,6 +123,11 @@ def test_what_is_not_proven_is_refused(expdir, published, tmp_path):
     write_json(hf / "export.json", {**record, "model_sha256": "0"})
     fails(ValueError, "an export of other weights than")
     decoded = copy / SYSTEM / "decode_greedy/test_cs/decode.json"
+    results = read_json(copy / "results.json")
+    for entry in results["results"]:
+        entry["text_sha256"] = "0"
+    write_json(copy / "results.json", results)
+    fails(ValueError, r"decode\.json: decoded again since it was scored; score it \(stage 13")
     write_json(decoded, {**read_json(decoded), "model_hash": "0"})
     fails(ValueError, r"decode\.json: these results are those of other weights than")
     decoded.unlink()

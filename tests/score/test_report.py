@@ -59,6 +59,8 @@ def test_results_json_has_the_schema(reported: Path) -> None:
     assert set(on_cs["wer_by_language"]) == {"ms", "en"}
     assert set(on_cs["wer_by_cond"]) == {"clean", "noise"}
     assert on_cs["pier"] > 0
+    text = reported / "init/decode_greedy/test_cs/text"
+    assert on_cs["text_sha256"] == sha256_file(text)  # by which stage 15 knows what was scored
     meta = content["meta"]
     assert meta["normalizer_version"]
     assert meta["versions"]["espnet"]
