@@ -1,6 +1,5 @@
 """After training: the model directory, and the proof that what was frozen did not move."""
 
-import json
 import logging
 import re
 from collections.abc import Mapping, Sequence, Set
@@ -23,7 +22,6 @@ from espnet_plugin.training.saving import WEIGHTS, remove_checkpoints
 
 KEEPS = ("best", "last", "average")
 TRAINING = "training.json"
-DEVICES = {"ngpu", "multiprocessing_distributed"}  # options that say what a run computes on
 PROOF = "freeze_proof.json"
 
 
@@ -198,25 +196,3 @@ def summary(output_dir: str | Path) -> str:
         f"{before} -> {after} ({record['checkpoint']}); "
         f"{proof['frozen']} frozen tensors bit-identical, {proof['changed']} changed"
     )
-
-
-def same_run(output_dir: str | Path, plan: dict[str, Any]) -> bool:
-    """Tell whether a finished directory was made with this plan; records it where none is.
-
-    A run may go on with another number of GPUs, so those in a plan do not count.
-
-    Raises:
-        ValueError: If it was made, or begun, with another plan: nothing is overwritten.
-    """
-    path = Path(output_dir) / "plan.json"
-    if path.is_file():
-        old = json.loads(path.read_text(encoding="utf-8"))
-        keys = {*old, *plan} - DEVICES
-        if differ := sorted(k for k in keys if old.get(k) != plan.get(k)):
-            raise ValueError(
-                f"{output_dir} was made with other settings ({', '.join(differ)}): remove it, or "
-                "choose another --expdir"
-            )
-    else:
-        write_json(path, plan)
-    return is_finished(output_dir)

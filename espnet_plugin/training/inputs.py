@@ -12,7 +12,7 @@ from typing import Any
 from espnet_plugin.checkpoint import read_json, write_json
 from espnet_plugin.checkpoint.layout import model_layout
 from espnet_plugin.checkpoint.places import Reader
-from espnet_plugin.finish import DEVICES, is_finished
+from espnet_plugin.finish import is_finished
 from espnet_plugin.text_store.store import MANIFEST
 
 PLAN = "plan.json"
@@ -20,6 +20,7 @@ CONTENT = "content"  # in it: hash by option
 BEGUN = 256  # bytes of each tensor that tell one model from another
 # of a set, what is trained on
 TABLES = ("text", "utt2lang", "utt2num_samples", "utt2crc32", "utt2times")
+DEVICES = {"ngpu", "multiprocessing_distributed"}  # options that say what a run computes on
 # The configuration is told by its text; the others do not decide the result.
 NOT_COMPARED = {"config", "output_dir", "keep_checkpoints", CONTENT, *DEVICES}
 SHOWN = 60  # characters of a value that a message shows
