@@ -1,5 +1,8 @@
 import importlib
 import os
+import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -397,3 +400,12 @@ def test_stage_alone_passes_options_through(recipe: Recipe) -> None:
 def test_links_of_the_recipe() -> None:
     for name in ("conf", "local"):
         assert os.readlink(ROOT / RECIPE / name) == f"../../{name}"
+
+
+def test_merge_py_runs_in_the_environment_of_the_checkout(recipe: Recipe) -> None:
+    script = shutil.copy(ROOT / "local/merge.py", recipe.root / "local")
+    recipe.program(recipe.root / ".venv/bin/python", '#!/bin/sh\necho "$*" >>"$CALLS"\n')
+    command = [sys.executable, script, "--ratio", "0.4"]
+    result = subprocess.run(command, env=recipe.variables, capture_output=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert recipe.calls() == [[f"{script} --ratio 0.4"]]
