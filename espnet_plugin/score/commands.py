@@ -75,6 +75,8 @@ def report(args: argparse.Namespace) -> int:
     )
     shown = shown_sets(args.expdir, args.dumpdir, names(args.example_sets), args.tag)
     choice = write_report(scores, args.expdir, valid_sets, shown=shown)
+    for line in scores.meta["decoded_otherwise"]:
+        print(f"decoded otherwise: {line}")
     for name in sets:
         line = (f"{system} {scores.result(system, name)['wer']:.1f}" for system in systems)
         print(f"WER on {name}: {', '.join(line)}")

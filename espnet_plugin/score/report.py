@@ -79,6 +79,7 @@ def write_report(
     parts = [
         "# Results\n",
         _overview(report, sets),
+        _otherwise(report.meta.get("decoded_otherwise", [])),
         "## How to read this\n\n" + HOW_TO_READ.format(version=report.meta["normalizer_version"]),
         _table("Words met in text only", report, sets, _text_only_cell),
         _table("Raw WER (as written, %)", report, sets, lambda r: _figure(r["wer_raw"])),
@@ -167,6 +168,14 @@ def _breakdown(title: str, key: str, report: Report, sets: Sequence[str]) -> str
         head = [f"{group} ({first[group]['n_ref']} words)" for group in groups]
         parts.append(f"`{name}`:\n\n" + _markdown(["system", *head], rows))
     return f"## {title} (%)\n\n" + "\n".join(parts) if parts else ""
+
+
+def _otherwise(found: Sequence[str]) -> str:
+    return (
+        "Decoded otherwise than the rest:\n\n" + "".join(f"- {line}\n" for line in found)
+        if found
+        else ""
+    )
 
 
 def _shared(found: Sequence[str]) -> str:

@@ -3,7 +3,8 @@
 import importlib.metadata
 import platform
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,6 +142,7 @@ def score_all(
             "n_text_only_vocabulary": None if text_only is None else len(text_only),
         },
     }
+    meta["decoded_otherwise"] = decoded_otherwise(decoded)
     shared = dumpdir / OVERLAPS
     if shared.is_file():
         lines = shared.read_text(encoding="utf-8").splitlines()
@@ -163,6 +165,33 @@ def newer_than(directory: Path, expdir: Path, system: str, data: Path) -> Path |
     files += [data / name for name in AUDIO_TABLES if (data / name).is_file()]
     decoded = record.stat().st_mtime_ns
     return next((path for path in files if path.stat().st_mtime_ns > decoded), None)
+
+
+def decoded_otherwise(decoded: Mapping[tuple[str, str], Path]) -> list[str]:
+    """Say which systems were decoded with other options than most.
+
+    Args:
+        decoded: directory by (system, set).
+
+    Returns:
+        A line for each set of systems and options.
+    """
+    options: dict[tuple[str, str], dict[str, Any]] = {}
+    for key, directory in decoded.items():
+        record = directory / "decode.json"
+        found = read_json(record).get("options") if record.is_file() else None
+        if found:
+            options[key] = found
+    names = dict.fromkeys(name for found in options.values() for name in found)
+    lines: dict[str, list[str]] = {}
+    for name in names:
+        values = {key: str(found.get(name)) for key, found in options.items()}
+        usual = Counter(values.values()).most_common(1)[0][0]
+        for (system, test_set), value in values.items():
+            if value != usual:
+                what = f"{system}: {name} {value}, where most have {usual}"
+                lines.setdefault(what, []).append(test_set)
+    return [f"{what} ({', '.join(sets)})" for what, sets in lines.items()]
 
 
 def _read_set(directory: Path) -> TestSet:

@@ -177,6 +177,21 @@ def test_a_model_or_set_that_has_changed_since_it_was_decoded(tmp_path: Path, ca
         command.main(options)
 
 
+def test_systems_that_were_decoded_otherwise_are_named(tmp_path: Path, capsys) -> None:
+    systems = ["init", "adapt_full", "merge_0.4"]
+    experiment.build(tmp_path, systems, 4)
+    for system in systems:
+        options = {"pad": "30s" if system == "init" else "batch", "beam_size": 1}
+        record = tmp_path / "exp" / system / "decode_greedy/test_cs/decode.json"
+        write_json(record, {"rtfx": 1.0, "options": options})
+    arguments = ["--expdir", str(tmp_path / "exp"), "--dumpdir", str(tmp_path / "dump/raw")]
+    arguments += ["--systems", " ".join(systems), "--sets", "test_cs", "--resamples", "10"]
+    assert command.main(arguments) == 0
+    said = "init: pad 30s, where most have batch (test_cs)"
+    assert f"decoded otherwise: {said}\n" in capsys.readouterr().out
+    assert f"- {said}\n" in (tmp_path / "exp/RESULTS.md").read_text()
+
+
 def test_a_missing_decoding_names_its_stage(tmp_path: Path) -> None:
     experiment.build(tmp_path, ["init"], n_utt=2)
     experiment.build_words(tmp_path)
