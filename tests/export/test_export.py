@@ -178,6 +178,14 @@ def test_a_model_that_nothing_loads_is_not_exported(whisper_dir, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_faster_whisper_opens_files(tmp_path):
+    """As the model card tells its readers to; exports are verified with samples."""
+    from faster_whisper.audio import decode_audio
+
+    soundfile.write(tmp_path / "audio.wav", [0.5] * 160, 16000)
+    assert decode_audio(str(tmp_path / "audio.wav")).tolist() == pytest.approx([0.5] * 160)
+
+
 def test_missing_programs_are_named(whisper_dir, verifier, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "whisper", None)
     message = "openai-whisper, which openai is verified with, is not installed .* or export with --"
