@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from espnet_plugin.features import N_SAMPLES, SAMPLE_RATE, WINDOW_SECONDS
+from espnet_plugin.samples import as_samples
 
 SHOWN = 5  # utterances that an error names
 
@@ -41,8 +42,8 @@ class Utterance:
         """Read the audio, `(samples,)` float32 within -1..1.
 
         Raises:
-            ValueError: If it is missing, corrupt, not 16 kHz mono, or of another length than
-                `utt2num_samples` says; names the utterance.
+            ValueError: If it is missing, corrupt, not 16 kHz mono, not finite, or of another length
+                than `utt2num_samples` says; names the utterance.
         """
         from espnet_plugin.data.source import AudioError, open_audio
 
@@ -62,7 +63,7 @@ class Utterance:
                 f"{where} has {len(samples)} samples, utt2num_samples says {self.samples}: "
                 "format the set again (recipe stage 3)"
             )
-        return torch.from_numpy(samples)
+        return torch.from_numpy(as_samples(samples, where))
 
 
 def load_set(dumpdir: str | Path, name: str) -> list[Utterance]:

@@ -358,18 +358,16 @@ def test_utterance_over_30_seconds(dump, tmp_path):
 
 
 def test_bad_audio_names_the_utterance(dump, tmp_path):
-    write_set(tmp_path / "bad", {"u-1": 0.2, "u-2": 0.2, "u-3": 0.2, "u-4": 0.2})
+    write_set(tmp_path / "bad", {f"u-{i}": 0.2 for i in (1, 2, 3, 4, 5)})
     found = load_set(tmp_path, "bad")
     (tmp_path / "bad" / "u-1.wav").unlink()
     (tmp_path / "bad" / "u-2.wav").write_bytes(b"no audio at all")
     soundfile.write(tmp_path / "bad" / "u-3.wav", np.zeros(3200), 8000)
     soundfile.write(tmp_path / "bad" / "u-4.wav", np.zeros(3199), 16000)
-    for utterance, message in zip(
-        found,
-        ("u-1.*no such file", "u-2.*corrupt or no audio", "u-3.*8000 Hz.*stage 3", "3199 samples"),
-        strict=True,
-    ):
-        with pytest.raises(ValueError, match=message):
+    soundfile.write(tmp_path / "bad" / "u-5.wav", np.full(3200, np.nan), 16000, "FLOAT")
+    messages = "no such file", "corrupt or no audio", "8000 Hz.*stage 3", "3199 samples", "NaN"
+    for utterance, message in zip(found, messages, strict=True):
+        with pytest.raises(ValueError, match=f"{utterance.utt}.*{message}"):
             utterance.read()
 
 
