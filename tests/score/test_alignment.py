@@ -1,13 +1,14 @@
 """The alignment, against sclite and jiwer."""
 
 import random
+import tracemalloc
 
 import jiwer
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from espnet_plugin.score import Alignment, align
+from espnet_plugin.score import Alignment, align, alignment
 from espnet_plugin.score.alignment import DELETION, INSERTION, SUBSTITUTION
 from espnet_plugin.score.sclite import run_sclite
 from tests.score.conftest import needs_sclite
@@ -94,6 +95,23 @@ def test_jiwer_agrees_on_realistic_errors() -> None:
         [" ".join(r) for r in refs.values()], [" ".join(h) for h in hyps.values()]
     )
     assert errors / total == pytest.approx(reference)
+
+
+def test_long_texts_are_aligned_alike_in_a_fraction_of_the_memory(monkeypatch) -> None:
+    rng = random.Random(0)
+    pairs = [tuple(rng.choices("abcd", k=rng.randint(0, 30)) for _ in range(2)) for _ in range(200)]
+    short = [align(*pair) for pair in pairs]
+    monkeypatch.setattr(alignment, "LONG", -1)
+    assert [align(*pair) for pair in pairs] == short
+    monkeypatch.undo()
+    ref = rng.choices("abcdefgh", k=1500)
+    hyp = [word for word in ref if rng.random() > 0.1]
+    tracemalloc.start()
+    found = align(ref, hyp)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (found.dele, found.sub, found.ins) == (len(ref) - len(hyp), 0, 0)
+    assert peak < 6 * len(ref) * len(hyp)  # bytes; lists took 40 a pair
 
 
 @needs_sclite
