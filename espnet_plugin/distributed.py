@@ -47,6 +47,8 @@ def resolve(args: argparse.Namespace, environ: Mapping[str, str] = os.environ) -
     if args.ngpu == 0 and args.dist_backend == "nccl":
         args.dist_backend = "gloo"  # what there is on a CPU
     _check_gpus(args)
+    # ESPnet would ask for INFO: hundreds of lines from each process, around the few that count.
+    os.environ.setdefault("NCCL_DEBUG", "WARN")
 
 
 def _check_gpus(args: argparse.Namespace) -> None:

@@ -66,6 +66,19 @@ def test_a_task_of_slurm_is_a_rank() -> None:
         resolve(parsed(ngpu=2), step(1, 3, 0, 0))
 
 
+@pytest.mark.parametrize("asked", [None, "INFO"])
+def test_nccl_speaks_of_trouble_alone_unless_asked(
+    monkeypatch: pytest.MonkeyPatch, asked: str | None
+) -> None:
+    from espnet_plugin.distributed import resolve
+
+    monkeypatch.setenv("NCCL_DEBUG", asked or "")
+    if asked is None:
+        monkeypatch.delenv("NCCL_DEBUG")
+    resolve(parsed(), {})
+    assert os.environ["NCCL_DEBUG"] == (asked or "WARN")
+
+
 @pytest.mark.usefixtures("gpus")
 def test_other_launchers_and_one_process() -> None:
     from espnet_plugin.distributed import checks_data, resolve
