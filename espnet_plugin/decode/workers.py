@@ -40,7 +40,7 @@ class _Sent:
         self.messages.put(("update", n))
 
     def set_postfix_str(self, s: str, refresh: bool = True) -> None:
-        self.messages.put(("set_postfix_str", s))
+        self.messages.put(("set_postfix_str", s, refresh))
 
     def write(self, s: str) -> None:
         self.messages.put(("write", s))
@@ -172,7 +172,7 @@ def spread(jobs: Sequence[Job], worker: Worker, bar: Bar) -> list[Job]:
 def _tell(messages: Any, bar: Bar) -> None:
     while True:
         try:
-            name, argument = messages.get_nowait()
+            name, *arguments = messages.get_nowait()
         except queue.Empty:
             return
-        getattr(bar, name)(argument)
+        getattr(bar, name)(*arguments)
