@@ -60,7 +60,7 @@ def test_adapters_are_merged_and_resumed(
     assert proof["identical"] and proof["changed"] == len(changed)
     assert proof["frozen"] == len(start) - len(changed)
     record = json.loads((tmp_path / "whole" / "training.json").read_text())
-    assert record["lora"]["cross_attn"] == {"r": 4, "alpha": 0.0, "dropout": 0.0}
+    assert record["lora"]["cross_attn"] == {"r": 4, "alpha": 8.0, "dropout": 0.0}
     merged = espnet_plugin.Speech2Text(model_dir=tmp_path / "whole").asr_model
     apart = espnet_plugin.Speech2Text(
         asr_train_config=tmp_path / "whole" / "config.yaml",

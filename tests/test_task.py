@@ -243,7 +243,7 @@ def test_systems_are_trained_once_and_refuse_other_settings(
     train(["adapt_text"], plan)
     assert "finished earlier, skipped" in capsys.readouterr().out
     config.write_text(SHORT.format(epochs=1).replace("1.0e-3", "2.0e-3"))
-    with pytest.raises(ValueError, match=r"made with other settings \(configuration\): remove it"):
+    with pytest.raises(ValueError, match=r"settings or data \(configuration\): remove it"):
         train(["adapt_text"], plan)
 
 

@@ -194,7 +194,7 @@ def test_result_does_not_depend_on_chunks_and_batches(expdir, dump, monkeypatch)
 
 
 @pytest.mark.slow
-def test_processes_decode_what_one_process_does(expdir, dump, capsys):
+def test_processes_decode_what_one_process_does(expdir, dump, capsys, monkeypatch):
     options = {
         "init": OPTIONS,
         "text": OPTIONS,
@@ -210,6 +210,7 @@ def test_processes_decode_what_one_process_does(expdir, dump, capsys):
             info = read_json(expdir / system / "decode_two" / name / "decode.json")
             assert info["workers"] == 2 and info["threads"] == max(1, torch.get_num_threads() // 2)
     assert "init/decode_two/a" in capsys.readouterr().out  # a worker's words reach the bar
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(ValueError, match="take a GPU each"):
         decode_sets(*given, tag="three", device="cuda:0", workers=2)
 
