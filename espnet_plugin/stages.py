@@ -6,6 +6,7 @@ documents) reads it here; configuration files never list groups.
 Source: AsyncSwitch, arXiv 2506.14190, section III-B (stages 1 to 3).
 """
 
+import re
 from dataclasses import dataclass
 
 from espnet_plugin.cli import nearest
@@ -105,6 +106,10 @@ SYSTEMS: dict[str, System] = {
     )
 }
 
+# What is merged: the adapted model at ratio 1, and the prefix of its merges with BASE at ratio 0.
+BASE = "init"
+SWEEPS = (("adapt_full", "merge_"), ("direct_full", "direct_merge_"))
+
 # The recipe's number of the stage that runs an adaptation stage (`asyncswitch.sh`).
 RECIPE_STAGE = {"acoustic": 5, "adapt_text": 8, "adapt_align": 9, "adapt_full": 10}
 
@@ -132,6 +137,14 @@ def get_system(name: str) -> System:
     if name not in SYSTEMS:
         raise ValueError(f"unknown system '{name}': choose from {', '.join(SYSTEMS)}")
     return SYSTEMS[name]
+
+
+def merged_from(system: str) -> tuple[str, str] | None:
+    """Return what a system is merged from, base and tuned; None where it is no merge."""
+    for tuned, prefix in SWEEPS:
+        if re.fullmatch(re.escape(prefix) + r"[0-9.]+", system):
+            return BASE, tuned
+    return None
 
 
 def made_by(system: str) -> str:

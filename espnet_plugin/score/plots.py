@@ -7,7 +7,8 @@ from typing import Any
 from espnet_plugin.checkpoint import atomic_write
 from espnet_plugin.score.curves import read_curve
 from espnet_plugin.score.results import Report
-from espnet_plugin.score.sweep import SWEEPS, Choice, sweep_systems
+from espnet_plugin.score.sweep import Choice, sweep_systems
+from espnet_plugin.stages import SWEEPS
 
 # Okabe and Ito's colours, told apart with any kind of colour vision; shapes tell the lines apart
 # too.

@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import platform
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,10 +17,10 @@ from espnet_plugin.data.tables import read_table
 from espnet_plugin.score.bootstrap import RESAMPLES
 from espnet_plugin.score.metrics import Scored, score_system
 from espnet_plugin.score.testset import TestSet, read_test_set
+from espnet_plugin.stages import merged_from
 from espnet_plugin.text import NORMALIZER_VERSION
 
 PACKAGES = ("espnet-asyncswitch", "espnet", "torch", "transformers", "openai-whisper", "numpy")
-MERGED = re.compile(r"(direct_)?merge_[0-9.]+")
 AUDIO_TABLES = ("wav.scp", "utt2num_samples", "utt2crc32")
 THREADS = 4  # results scored at a time
 
@@ -159,8 +158,8 @@ def newer_than(directory: Path, expdir: Path, system: str, data: Path) -> Path |
     if not record.is_file():
         return None  # a text from elsewhere
     models = [expdir / system]
-    if (match := MERGED.fullmatch(system)) and not list(models[0].glob("*.safetensors")):
-        models = [expdir / "init", expdir / f"{'direct' if match[1] else 'adapt'}_full"]
+    if (merged := merged_from(system)) and not list(models[0].glob("*.safetensors")):
+        models = [expdir / name for name in merged]
     files = [path for model in models for path in model.glob("*.safetensors")]
     files += [data / name for name in AUDIO_TABLES if (data / name).is_file()]
     decoded = record.stat().st_mtime_ns

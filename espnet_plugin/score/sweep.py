@@ -8,10 +8,7 @@ import numpy as np
 
 from espnet_plugin.score.bootstrap import difference_interval
 from espnet_plugin.score.results import Report
-
-BASE = "init"
-# The adapted model at ratio 1, and the prefix of its merges with BASE at ratio 0.
-SWEEPS = (("adapt_full", "merge_"), ("direct_full", "direct_merge_"))
+from espnet_plugin.stages import BASE
 
 
 @dataclass(frozen=True)
