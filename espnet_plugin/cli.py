@@ -12,6 +12,8 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
+from espnet_plugin.room import FULL
+
 if TYPE_CHECKING:
     from tqdm import tqdm
 
@@ -25,7 +27,7 @@ USER_ERRORS = (
     NotADirectoryError,
     IsADirectoryError,
 )
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # full, or not to be written to
+DISK_ERRORS = (*FULL, errno.EROFS)  # full, or not to be written to
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -1,8 +1,11 @@
 """Room on disks: checked before something large is written, and said in words for people."""
 
+import errno
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+
+FULL = (errno.ENOSPC, errno.EDQUOT)  # of an OSError: no room
 
 
 class DiskError(ValueError):

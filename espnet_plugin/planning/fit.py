@@ -8,11 +8,11 @@ from espnet_plugin.planning.activations import Batch
 from espnet_plugin.planning.budget import Budget, Setup, budget
 from espnet_plugin.planning.machine import Machine
 from espnet_plugin.planning.shapes import Shape
+from espnet_plugin.prompt import MAX_TOKENS
 
 RATE = 16_000  # samples a second
 POSITION = 320  # samples of an encoder position
 LONGEST = 30  # seconds of Whisper's input
-LINE = 448  # positions of the longest line of text: Whisper's decoder has no more
 # Batches hold utterances of like lengths. Short ones have more tokens for their audio (prompt and
 # end), long ones more audio for their tokens; a plan holds for all of these.
 SECONDS = (1, 3, 10, 30)
@@ -182,7 +182,8 @@ def options(fit: Fit, world: int, target: int | None = None) -> Options | None:
         room = max(1, fit.bins - LONGEST * RATE)  # 1: each utterance is a batch of its own
         usual = max(room, USUAL * RATE)
     elif fit.unit == "positions" and world > 1:
-        room = usual = max(fit.bins - LINE, min(fit.bins, LINE))  # each needs a line at least
+        # Each device needs a line at least, and none is longer than this.
+        room = usual = max(fit.bins - MAX_TOKENS, min(fit.bins, MAX_TOKENS))
     accumulate = math.ceil(wanted / (world * usual))
     bins = min(room, math.ceil(wanted / (world * accumulate)))
     lines: dict[str, int | str] = {}

@@ -1,16 +1,14 @@
 """Room on the disk: what a checkpoint takes, errors of writing, and what killed writes left."""
 
-import errno
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from espnet_plugin.room import DiskError, check_room, free_bytes, size
+from espnet_plugin.room import FULL, DiskError, check_room, free_bytes, size
 
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{6}\.\d+\.[0-9a-f]{8}\.tmp")  # as `temporary_sibling` names
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def tensor_bytes(value: Any) -> int:

@@ -8,7 +8,7 @@ and each change is said.
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +59,10 @@ def describe(options: Any, model: torch.nn.Module) -> dict[str, Any]:
         options: The trainer's.
         model: As it starts, before a checkpoint is loaded.
     """
-    adapters = lora.parse(options.lora)
     run = {
         "adaptation_stage": options.adaptation_stage,
         "optim": options.optim,
-        "lora": {g: asdict(each) if each else lora.FULL for g, each in adapters.items()} or None,
+        "lora": lora.describe_options(lora.parse(options.lora)) or None,
         "init_dir": str(options.init_dir),
         "start": fingerprint(model),
     }

@@ -8,8 +8,7 @@ from pathlib import Path
 import torch
 
 from espnet_plugin.monitor.options import TrainingError
-from espnet_plugin.room import DiskError, free_bytes, size
-from espnet_plugin.training.disk import FULL
+from espnet_plugin.room import FULL, DiskError, free_bytes, size
 
 FAILING = (*FULL, errno.EROFS, errno.EIO, errno.ESTALE)  # of a disk, not of a file
 AGAIN = "run the same command again to go on from the last checkpoint"

@@ -9,7 +9,6 @@ unit depends on the text and the plan alone, so the bytes of the stores are the 
 executor and the number of workers, and whether a run was killed and taken up again.
 """
 
-import errno
 import fcntl
 import logging
 import os
@@ -22,6 +21,7 @@ from typing import Any
 
 from espnet_plugin.checkpoint import read_json, write_json
 from espnet_plugin.cli import progress
+from espnet_plugin.room import FULL
 from espnet_plugin.text.corpus.choosing import Choices, choose
 from espnet_plugin.text.corpus.mapping import PHASE as BLOCKS
 from espnet_plugin.text.corpus.mapping import map_block
@@ -34,7 +34,6 @@ from espnet_plugin.text.sources import Block, blocks, expand, fingerprint, forma
 from espnet_plugin.text.stats import TextStats
 from espnet_plugin.text_store import TextStore, finish_store
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
 MANY = 4_000_000  # lines from which workers rest while this process needs the memory
 
 
